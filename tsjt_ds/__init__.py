@@ -1,0 +1,3 @@
+"""Two-Stage Joint-Training: translation models of several capacities from one DeepSpeed run."""
+
+__version__ = "0.1.0"

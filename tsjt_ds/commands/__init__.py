@@ -1,0 +1,1 @@
+"""The subcommands of ``tsjt``, one module each."""

@@ -1,0 +1,41 @@
+"""``--set key.path=value`` on the command line."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from tsjt_ds.errors import UserError
+
+
+def apply_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """A copy of ``values`` with each ``key.path=value`` put in; list items go by number.
+
+    Raises:
+        UserError: an override has no ``=``, or its path runs through a plain value.
+    """
+    result = copy.deepcopy(dict(values))
+    for override in overrides:
+        path, separator, text = override.partition("=")
+        if not separator or not path:
+            raise UserError(f"--set {override}: no key.path=value (e.g. --set seed=2)")
+        _put(result, path.split("."), yaml.safe_load(text), override)
+    return result
+
+
+def _put(values: Any, path: list[str], value: Any, override: str) -> None:
+    for depth, key in enumerate(path):
+        last = depth == len(path) - 1
+        if isinstance(values, list) and key.isdigit() and int(key) < len(values):
+            index: Any = int(key)
+        elif isinstance(values, dict):
+            index = key
+        else:
+            raise UserError(f"--set {override}: {'.'.join(path[:depth])} has no key {key!r}")
+        if last:
+            values[index] = value
+        elif isinstance(values, dict):
+            values = values.setdefault(index, {})
+        else:
+            values = values[index]

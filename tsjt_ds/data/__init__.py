@@ -1,0 +1,1 @@
+"""From raw bitext to packed rows: reading, cleaning, tokenising, planning, loading."""

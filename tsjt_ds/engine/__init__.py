@@ -1,0 +1,1 @@
+"""Training: engines, the joint-loss hook, checkpoints, the train loop."""

@@ -1,0 +1,1 @@
+"""Capacities as standalone models of other libraries."""

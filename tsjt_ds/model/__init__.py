@@ -1,0 +1,1 @@
+"""The composite transformer: nested capacities as one flat list of pipeline layers."""

@@ -1,0 +1,1 @@
+"""Where ranks stand: (pipeline, data, tensor) layouts and tensor-parallel arithmetic."""
