@@ -1,0 +1,84 @@
+"""The integer tensor of a micro-batch, and what follows from it: positions and attention masks."""
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+END_OF_SEGMENT = 2
+"""Id of ``</s>``, which also starts every decoder input (M2M-100)."""
+
+
+class PackedBatch:
+    """Packed rows: ``ints_BN`` holds source ids, source segments, target labels, target segments.
+
+    Args:
+        ints_BN: int64, N = 2 * source_length + 2 * target_length. Segments count from 1 in each row;
+            0 is padding.
+        source_length: S, tokens of a row on the encoder's side.
+        dtype: floating type of the attention masks.
+    """
+
+    def __init__(self, ints_BN: Tensor, source_length: int, dtype: torch.dtype) -> None:
+        target_length = ints_BN.shape[1] // 2 - source_length
+        self.ints_BN = ints_BN
+        self.dtype = dtype
+        self.source_BS, self.source_segments_BS, self.labels_BT, self.target_segments_BT = (
+            ints_BN.split([source_length, source_length, target_length, target_length], dim=1)
+        )
+
+    @property
+    def decoder_input_BT(self) -> Tensor:
+        """Labels shifted right. Each segment's first input is the ``</s>`` that ended the last."""
+        start = torch.full_like(self.labels_BT[:, :1], END_OF_SEGMENT)
+        return torch.cat([start, self.labels_BT[:, :-1]], dim=1)
+
+    @property
+    def source_positions_BS(self) -> Tensor:
+        """Place of each source token in its segment, from 0."""
+        return _positions(self.source_segments_BS)
+
+    @property
+    def target_positions_BT(self) -> Tensor:
+        """Place of each target token in its segment, from 0."""
+        return _positions(self.target_segments_BT)
+
+    @property
+    def is_target_BT(self) -> Tensor:
+        """True where a label counts: everywhere but in padding."""
+        return self.target_segments_BT > 0
+
+    @cached_property
+    def source_mask_B1SS(self) -> Tensor:
+        """Additive mask: a source token sees its own segment."""
+        segments = self.source_segments_BS
+        return self._additive(segments[:, :, None] == segments[:, None, :])
+
+    @cached_property
+    def target_mask_B1TT(self) -> Tensor:
+        """Additive mask: a target token sees its own segment up to itself."""
+        segments = self.target_segments_BT
+        same = segments[:, :, None] == segments[:, None, :]
+        return self._additive(same.tril())
+
+    @cached_property
+    def cross_mask_B1TS(self) -> Tensor:
+        """Additive mask: a target token sees its pair's source segment.
+
+        Padding sees everything: a row without any visible key would be NaN.
+        """
+        target = self.target_segments_BT[:, :, None]
+        visible = (target == self.source_segments_BS[:, None, :]) | (target == 0)
+        return self._additive(visible)
+
+    def _additive(self, visible: Tensor) -> Tensor:
+        mask = torch.zeros(visible.shape, dtype=self.dtype, device=visible.device)
+        return mask.masked_fill_(~visible, float("-inf"))[:, None]
+
+
+def _positions(segments_BL: Tensor) -> Tensor:
+    index_L = torch.arange(segments_BL.shape[1], device=segments_BL.device)
+    is_start_BL = torch.ones_like(segments_BL, dtype=torch.bool)
+    is_start_BL[:, 1:] = segments_BL[:, 1:] != segments_BL[:, :-1]
+    start_BL = torch.where(is_start_BL, index_L, 0).cummax(dim=1).values
+    return index_L - start_BL

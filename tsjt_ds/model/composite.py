@@ -1,0 +1,168 @@
+"""The composite as a flat list of pipeline layers, and the plain module that runs all of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from deepspeed.pipe import LayerSpec, TiedLayerSpec
+from torch import Tensor, nn
+
+from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.model.batch import PackedBatch
+from tsjt_ds.model.cost import layer_flops
+from tsjt_ds.model.head import Head, Losses, StepContext
+from tsjt_ds.model.layers import DecoderLayer, Embedding, EncoderLayer, TargetEmbedding
+from tsjt_ds.model.seeding import derive_seed, seed_generators
+from tsjt_ds.model.streams import Streams
+from tsjt_ds.model.wiring import StreamCounts, Wiring
+
+EMBEDDING = "embedding"
+"""Key of the tied layer."""
+
+
+class SeededSpec(LayerSpec):
+    """A layer whose initial weights depend on the recipe's seed and the layer's name alone."""
+
+    def __init__(self, seed: int, name: str, typename: type[nn.Module], *args: Any) -> None:
+        super().__init__(typename, *args)
+        self.seed, self.name = seed, name
+
+    def build(self, log: bool = False) -> nn.Module:
+        """Construct the layer."""
+        seed_generators(self.seed, self.name)
+        return super().build(log)
+
+
+class SeededTiedSpec(TiedLayerSpec):
+    """The tied embedding, with one of its uses."""
+
+    def __init__(self, seed: int, forward_fn: Any, *args: Any) -> None:
+        # Only what tied_weight_attr names is kept equal across pipeline stages.
+        super().__init__(
+            EMBEDDING, Embedding, *args, forward_fn=forward_fn, tied_weight_attr="tokens.weight"
+        )
+        self.seed, self.name = seed, EMBEDDING
+
+    def build(self, log: bool = False) -> nn.Module:
+        """Construct the embedding."""
+        seed_generators(self.seed, self.name)
+        return super().build(log)
+
+
+@dataclass(frozen=True)
+class Composite:
+    """Everything about the composite that does not depend on the layout."""
+
+    recipe: Recipe
+
+    @property
+    def wiring(self) -> Wiring:
+        """Which capacities flow through which layer."""
+        return Wiring(self.recipe.model)
+
+    def specs(self) -> list[LayerSpec]:
+        """The pipeline layers: embedding, encoder, target embedding, decoder, head."""
+        recipe, model, wiring = self.recipe, self.recipe.model, self.wiring
+        rows = recipe.data.row_source_tokens, recipe.data.row_target_tokens
+        tied = partial(SeededTiedSpec, recipe.seed)
+        shape = (model, recipe.tokenizer.vocab_size, max(rows))
+        memory_order = [wiring.memory_depths.index(depth) for depth in wiring.streams]
+        return [
+            tied(None, *shape),
+            *(self._encoder_layer(wiring, layer) for layer in range(wiring.encoder_layers)),
+            tied(TargetEmbedding(memory_order), *shape),
+            *(self._decoder_layer(wiring, layer) for layer in range(wiring.decoder_layers)),
+            tied(Head(wiring, model.label_smoothing), *shape),
+        ]
+
+    def _encoder_layer(self, wiring: Wiring, layer: int) -> LayerSpec:
+        name = f"encoder.{layer}"
+        memory_here, is_last = wiring.memory_after(layer), layer + 1 == wiring.encoder_layers
+        model = self.recipe.model
+        return SeededSpec(self.recipe.seed, name, EncoderLayer, model, name, memory_here, is_last)
+
+    def _decoder_layer(self, wiring: Wiring, layer: int) -> LayerSpec:
+        name = f"decoder.{layer}"
+        endings, streams_out = wiring.endings_after(layer), wiring.streams_in(layer + 1)
+        model = self.recipe.model
+        return SeededSpec(self.recipe.seed, name, DecoderLayer, model, name, endings, streams_out)
+
+    def counts_before(self) -> list[StreamCounts]:
+        """What is alive before each pipeline layer."""
+        wiring = self.wiring
+        encoder = [wiring.counts_after_encoder(i) for i in range(-1, wiring.encoder_layers)]
+        decoder = [wiring.counts_after_decoder(i) for i in range(-1, wiring.decoder_layers)]
+        return [StreamCounts(), *encoder, *decoder]
+
+    def flops(self) -> list[float]:
+        """Forward FLOPs of each pipeline layer for one row."""
+        data = self.recipe.data
+        return layer_flops(
+            self.recipe.model,
+            self.recipe.tokenizer.vocab_size,
+            data.row_source_tokens,
+            data.row_target_tokens,
+        )
+
+    def batch(self, ints_BN: Tensor, like: Tensor) -> PackedBatch:
+        """The micro-batch, with masks in the dtype of ``like``."""
+        return PackedBatch(ints_BN, self.recipe.data.row_source_tokens, like.dtype)
+
+    def dropout_seed(self, context: StepContext, micro_batch: int) -> int:
+        """Seed of the step's ``micro_batch``, counted over all data-parallel ranks."""
+        return derive_seed(self.recipe.seed, context.step, micro_batch)
+
+
+class CompositeModel(nn.Module):
+    """All pipeline layers in one process: what runs when there is one pipeline stage."""
+
+    def __init__(self, composite: Composite) -> None:
+        super().__init__()
+        self.composite = composite
+        self.embedding: Embedding | None = None
+        self.layers = nn.ModuleDict()
+        self.functions: list[Any] = []
+        for spec in composite.specs():
+            self.functions.append(self._build(spec))
+        self.context: StepContext | None = None
+        self.losses: Losses | None = None
+
+    def _build(self, spec: LayerSpec) -> Any:
+        if isinstance(spec, SeededTiedSpec):
+            if self.embedding is None:
+                self.embedding = spec.build()
+            if spec.forward_fn is None:
+                return self.embedding
+            return partial(spec.forward_fn, self.embedding)
+        # A ModuleDict's keys hold no dots.
+        self.layers[spec.name.replace(".", "_")] = layer = spec.build()
+        return layer
+
+    def states(self, ints_BN: Tensor, dropout_seed: int = 0) -> Streams:
+        """Run all layers but the head."""
+        assert self.embedding is not None
+        batch = self.composite.batch(ints_BN, self.embedding.tokens.weight)
+        streams = Streams(batch, dropout_seed)
+        for function in self.functions[:-1]:
+            streams = function(streams)
+        return streams
+
+    def forward(self, ints_BN: Tensor, micro_batch: int = 0) -> Tensor:
+        """The objective of a micro-batch under the published context; keeps its losses."""
+        assert self.context is not None
+        seed = self.composite.dropout_seed(self.context, micro_batch)
+        self.losses = self.functions[-1](self.states(ints_BN, seed), self.context)
+        assert self.losses is not None
+        return self.losses.objective
+
+    def canonical_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Parameters under names that do not depend on the layout."""
+        for layer in (self.embedding, *self.layers.values()):
+            yield from layer_parameters(layer)
+
+
+def layer_parameters(layer: Any) -> Iterator[tuple[str, nn.Parameter]]:
+    """A layer's parameters under its canonical name, as in ``encoder.0.ffn.fc1.weight``."""
+    for name, parameter in layer.named_parameters():
+        yield f"{layer.name}.{name}", parameter

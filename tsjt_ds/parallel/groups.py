@@ -1,0 +1,57 @@
+"""Process groups: DeepSpeed's and Megatron's over the same rank order."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from tsjt_ds.parallel.layout import Coordinates, Layout
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place among all ranks, and its device."""
+
+    layout: Layout
+    rank: int
+    device: torch.device
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """This rank's place along each axis."""
+        return self.layout.coordinates(self.rank)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this rank speaks to the user and writes the run's files."""
+        return self.rank == 0
+
+
+def initialize_world(layout: Layout) -> World:
+    """Make all process groups (collective).
+
+    Rank, world size and rendezvous come from the environment, as ``deepspeed``, ``torchrun`` and
+    ``srun`` set them; a lone process is a world of one.
+    """
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
+        os.environ.setdefault(name, value)
+    if os.environ["WORLD_SIZE"] == "1":
+        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+        os.environ.setdefault("MASTER_PORT", "0")
+    import deepspeed
+    import deepspeed.ops
+    from deepspeed.accelerator import get_accelerator
+
+    from tsjt_ds.parallel.megatron import initialize_model_parallel
+
+    # Or a CPU run would compile a shared-memory collective at start-up: half a minute and a
+    # compiler, of no use in training.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    accelerator = get_accelerator()
+    if not torch.distributed.is_initialized():
+        deepspeed.init_distributed(accelerator.communication_backend_name(), verbose=False)
+    initialize_model_parallel(layout.tensor, layout.pipeline)
+    device = torch.device(accelerator.device_name(int(os.environ["LOCAL_RANK"])))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return World(layout, torch.distributed.get_rank(), device)

@@ -1,0 +1,76 @@
+"""Megatron-core's tensor-parallel layers, imported without its warnings on absent GPU extras."""
+
+import logging
+import warnings
+from collections.abc import Callable
+
+import torch
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    logging.getLogger("megatron").setLevel(logging.ERROR)
+    from megatron.core import ModelParallelConfig, parallel_state
+    from megatron.core.tensor_parallel import (
+        ColumnParallelLinear,
+        RowParallelLinear,
+        VocabParallelEmbedding,
+    )
+
+Init = Callable[[torch.Tensor], torch.Tensor]
+
+
+def _config() -> ModelParallelConfig:
+    # CPU initialisation builds the whole matrix and cuts it, so that weights do not depend on the
+    # tensor degree.
+    return ModelParallelConfig(
+        use_cpu_initialization=True,
+        params_dtype=torch.float32,
+        tensor_model_parallel_size=parallel_state.get_tensor_model_parallel_world_size(),
+    )
+
+
+def column_parallel(input_size: int, output_size: int, init: Init) -> ColumnParallelLinear:
+    """A linear layer cut along its outputs; the output stays cut."""
+    return ColumnParallelLinear(
+        input_size, output_size, config=_config(), init_method=init, bias=True, gather_output=False
+    )
+
+
+def row_parallel(input_size: int, output_size: int, init: Init) -> RowParallelLinear:
+    """A linear layer cut along its inputs; the output is whole on every tensor rank."""
+    return RowParallelLinear(
+        input_size,
+        output_size,
+        config=_config(),
+        init_method=init,
+        bias=True,
+        input_is_parallel=True,
+        skip_bias_add=False,
+    )
+
+
+def vocab_parallel_embedding(vocab_size: int, d_model: int, init: Init) -> VocabParallelEmbedding:
+    """An embedding table cut along the vocabulary."""
+    return VocabParallelEmbedding(vocab_size, d_model, init_method=init, config=_config())
+
+
+def tensor_rank() -> int:
+    """This process's place on the tensor axis."""
+    return int(parallel_state.get_tensor_model_parallel_rank())
+
+
+def tensor_size() -> int:
+    """The tensor degree."""
+    return int(parallel_state.get_tensor_model_parallel_world_size())
+
+
+def tensor_group() -> torch.distributed.ProcessGroup:
+    """The ranks that share this process's pipeline and data coordinates."""
+    return parallel_state.get_tensor_model_parallel_group()
+
+
+def initialize_model_parallel(tensor: int, pipeline: int) -> None:
+    """Make Megatron's groups over the whole world (order: tensor innermost, then data, pipeline)."""
+    parallel_state.initialize_model_parallel(
+        tensor_model_parallel_size=tensor, pipeline_model_parallel_size=pipeline
+    )
