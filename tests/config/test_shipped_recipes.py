@@ -1,0 +1,28 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tsjt_ds.config.recipe import load_recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.name)
+def test_shipped_recipes_load(path: Path) -> None:
+    assert load_recipe(path).schedule.steps > 0
+
+
+def test_the_quickstart_explains_every_key() -> None:
+    path = RECIPES / "quickstart.yaml"
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert set(_keys(load_recipe(path).model_dump())) == set(_keys(written))
+
+
+def _keys(value: Any, path: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield f"{path}.{key}"
+            yield from _keys(inner, f"{path}.{key}")
