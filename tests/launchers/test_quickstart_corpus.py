@@ -80,6 +80,7 @@ def test_the_files_are_the_same_bytes_every_time(corpus: ModuleType, wheel: Path
     (out / "corpus.json").unlink()
     corpus.build(out, ["de"])
     assert (out / "train.en-de.tsv.gz").read_bytes() == first
+    assert first[4:8] == bytes(4), "gzip holds a date"
 
 
 def test_a_missing_file_is_written_again(corpus: ModuleType, wheel: Path) -> None:
