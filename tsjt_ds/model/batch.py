@@ -13,8 +13,8 @@ class PackedBatch:
     """Packed rows: ``ints_BN`` holds source ids, source segments, target labels, target segments.
 
     Args:
-        ints_BN: int64, N = 2 * source_length + 2 * target_length. Segments count from 1 in each row;
-            0 is padding.
+        ints_BN: int64, N = 2 * source_length + 2 * target_length. Segments count from 1 in each
+            row; 0 is padding.
         source_length: S, tokens of a row on the encoder's side.
         dtype: floating type of the attention masks.
     """

@@ -1,9 +1,9 @@
 """The composite as a flat list of pipeline layers, and the plain module that runs all of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from deepspeed.pipe import LayerSpec, TiedLayerSpec
 from torch import Tensor, nn
@@ -105,6 +105,33 @@ class Composite:
             data.row_target_tokens,
         )
 
+    def parameter_counts(self) -> list[float]:
+        """Parameters of each pipeline layer, the tied embedding's at its first use."""
+        model, wiring = self.recipe.model, self.wiring
+        d, ffn = model.d_model, 2 * model.d_model * model.ffn_dim
+        encoder = [4.0 * d * d + ffn] * wiring.encoder_layers
+        decoder = [8.0 * d * d + ffn] * wiring.decoder_layers
+        return [float(d * self.recipe.tokenizer.vocab_size), *encoder, 0.0, *decoder, 0.0]
+
+    def owners(self) -> Callable[[str], frozenset[str]]:
+        """From a parameter's canonical name to the capacities that own it."""
+        wiring = self.wiring
+
+        def of(name: str) -> frozenset[str]:
+            stack, *rest = name.split(".")
+            if stack == EMBEDDING:
+                return frozenset(wiring.capacities)
+            layer = int(rest[0])
+            if rest[1] == "final_norms":
+                return frozenset([rest[2]])
+            if rest[1] == "final_norm":
+                return wiring.memory_owners(layer + 1)
+            return (
+                wiring.encoder_owners(layer) if stack == "encoder" else wiring.decoder_owners(layer)
+            )
+
+        return of
+
     def batch(self, ints_BN: Tensor, like: Tensor) -> PackedBatch:
         """The micro-batch, with masks in the dtype of ``like``."""
         return PackedBatch(ints_BN, self.recipe.data.row_source_tokens, like.dtype)
@@ -131,7 +158,7 @@ class CompositeModel(nn.Module):
     def _build(self, spec: LayerSpec) -> Any:
         if isinstance(spec, SeededTiedSpec):
             if self.embedding is None:
-                self.embedding = spec.build()
+                self.embedding = cast(Embedding, spec.build())
             if spec.forward_fn is None:
                 return self.embedding
             return partial(spec.forward_fn, self.embedding)

@@ -219,6 +219,7 @@ class Embedding(Layer):
 
         self.tokens = vocab_parallel_embedding(vocab_size, model.d_model, init)
         table = sinusoidal_positions(positions, model.d_model)
+        self.positions: Tensor
         self.register_buffer("positions", table, persistent=False)
 
     def embed(self, ids_BL: Tensor, positions_BL: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
 """Output projection and cross-entropy in one pass, over a vocabulary cut across tensor ranks.
 
 Megatron-core's ``vocab_parallel_cross_entropy`` is not used here for two reasons: it smooths labels
-over the local partition only (so that the loss depends on the tensor degree), and it needs the whole
-matrix of logits, whose memory traffic was a third of a CPU step. Working chunk by chunk and taking the
-gradient in the forward pass follows Liger-Kernel's fused linear cross-entropy (Hsu et al. 2024,
-arXiv 2410.10989).
+over the local partition only (so that the loss depends on the tensor degree), and it needs the
+whole matrix of logits, whose memory traffic was a third of a CPU step. Working chunk by chunk and
+taking the gradient in the forward pass follows Liger-Kernel's fused linear cross-entropy (Hsu et
+al. 2024, arXiv 2410.10989).
 """
 
 from typing import Any, NamedTuple

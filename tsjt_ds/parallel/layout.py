@@ -14,7 +14,7 @@ class Coordinates(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """Pipeline, tensor and data degrees. Ranks are ordered (pipeline, data, tensor), tensor innermost."""
+    """The degrees. Ranks are ordered (pipeline, data, tensor), tensor innermost."""
 
     pipeline: int = 1
     tensor: int = 1

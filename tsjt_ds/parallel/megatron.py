@@ -70,7 +70,7 @@ def tensor_group() -> torch.distributed.ProcessGroup:
 
 
 def initialize_model_parallel(tensor: int, pipeline: int) -> None:
-    """Make Megatron's groups over the whole world (order: tensor innermost, then data, pipeline)."""
+    """Make Megatron's groups over the whole world: tensor innermost, then data, pipeline."""
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=tensor, pipeline_model_parallel_size=pipeline
     )

@@ -1,0 +1,75 @@
+"""Train a tiny composite on made-up rows in some layout; run on every rank."""
+
+from typing import Any
+
+import torch
+
+from tests.tiny import random_rows, target_tokens
+from tsjt_ds.config.deepspeed import DeepSpeedConfig
+from tsjt_ds.config.deepspeed_sections import TsjtSection
+from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.engine.engine import Engine, StepResult, build_engine
+from tsjt_ds.engine.hook import JointLossHook
+from tsjt_ds.engine.schedule import Schedule
+from tsjt_ds.model.composite import Composite
+from tsjt_ds.parallel.groups import World
+
+ROWS_PER_STEP = 8
+MICRO_BATCH_ROWS = 2
+
+
+def deepspeed_config(world: World, **raw: Any) -> DeepSpeedConfig:
+    """ZeRO-1, AdamW and clipping, for the same step in every layout."""
+    layout = world.layout
+    accumulation = ROWS_PER_STEP // MICRO_BATCH_ROWS // layout.data
+    values = {
+        "train_batch_size": ROWS_PER_STEP,
+        "train_micro_batch_size_per_gpu": MICRO_BATCH_ROWS,
+        "gradient_accumulation_steps": accumulation,
+        "optimizer": {
+            "type": "AdamW",
+            "params": {"lr": 5e-3, "weight_decay": 0.01, "torch_adam": True},
+        },
+        "gradient_clipping": 0.5,
+        "zero_optimization": {"stage": 1, "reduce_bucket_size": 10**6},
+        **raw,
+    }
+    return DeepSpeedConfig(
+        raw=values,
+        tsjt=TsjtSection(pipeline=layout.pipeline, tensor=layout.tensor),
+        inverse_sqrt=None,
+        zero_stage=values["zero_optimization"]["stage"],
+        precision="bf16" if "bf16" in values else "fp32",
+        data_parallel=layout.data,
+        micro_batch_rows=MICRO_BATCH_ROWS,
+        accumulation=accumulation,
+    )
+
+
+def make_engine(world: World, recipe: Recipe, owner_groups: bool = False, **raw: Any) -> Engine:
+    """An engine with the joint-loss hook."""
+    torch.set_num_threads(1)
+    engine = build_engine(Composite(recipe), world, deepspeed_config(world, **raw), owner_groups)
+    schedule = Schedule(recipe.schedule)
+    engine.hooks.append(JointLossHook(schedule, lambda step: target_tokens(step_rows(step))))
+    return engine
+
+
+def step_rows(step: int) -> torch.Tensor:
+    """All rows of a step, in the plan's order."""
+    return random_rows(ROWS_PER_STEP, seed=step)
+
+
+def train(engine: Engine, steps: range) -> list[StepResult]:
+    """Train on the rows that fall to this rank."""
+    data, rank = engine.world.layout.data, engine.world.coordinates.data
+    return [
+        engine.train_step(step, iter(step_rows(step).split(MICRO_BATCH_ROWS)[rank::data]))
+        for step in steps
+    ]
+
+
+def losses(world: World, recipe: Recipe, steps: int, raw: dict[str, Any]) -> list[dict[str, float]]:
+    """Per-capacity losses, objective and gradient norm of the first steps."""
+    results = train(make_engine(world, recipe, **raw), range(steps))
+    return [{**r.losses, "objective": r.objective, "grad_norm": r.grad_norm} for r in results]
