@@ -4,7 +4,7 @@ Home Assistant (Apache-2.0) ships its user interface in many languages, aligned 
 has pip download that one wheel, checks it against a fixed SHA-256, reads the translations out of it
 and writes ``{train,dev,test}.en-XX.tsv.gz``. Nothing of the package is installed or run.
 
-    python launchers/quickstart_corpus.py data/quickstart
+    python launchers/quickstart_corpus.py corpora/quickstart
 """
 
 import argparse
