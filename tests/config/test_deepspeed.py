@@ -81,7 +81,6 @@ def test_keys_reach_deepspeed_as_written(tmp_path: Path) -> None:
         "bf16": {"enabled": True},
         "zero_optimization": {"stage": 1, "reduce_bucket_size": 500_000_000},
         "scheduler": {"type": "WarmupLR", "params": {"warmup_num_steps": 10}},
-        "pipeline": {"pipe_partitioned": False, "grad_partitioned": False},
     }
     assert (config.precision, config.zero_stage, config.tsjt.pipeline) == ("bf16", 1, 2)
 

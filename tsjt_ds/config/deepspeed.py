@@ -213,12 +213,6 @@ def _raw(
     elif file.scheduler is not None:
         section = SCHEDULERS[file.scheduler.type]
         raw["scheduler"]["params"] = _given(section.model_validate(file.scheduler.params))
-    # DeepSpeed's default is true, which fails on a stage boundary of several tensors.
-    raw["pipeline"] = {
-        "pipe_partitioned": False,
-        "grad_partitioned": False,
-        **raw.get("pipeline", {}),
-    }
     return raw
 
 
