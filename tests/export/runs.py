@@ -1,0 +1,120 @@
+"""A small run directory with random weights, for tests that need no training."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tsjt_ds.config.recipe import ModelConfig, Recipe, dump_recipe
+from tsjt_ds.data.prepare import prepare
+from tsjt_ds.engine.checkpoint_files import checkpoint_path, write_manifest
+from tsjt_ds.export.run import Run
+
+LANGUAGES = {
+    "en": "the green light is on now and we open all windows of a small house",
+    "de": "das grüne Licht ist jetzt an und wir öffnen alle Fenster eines kleinen Hauses",
+    "hi": "हरी बत्ती अब जल रही है और हम छोटे घर की सभी खिड़कियाँ खोलते हैं",
+}
+
+
+def sentences(code: str, count: int, seed: int) -> list[str]:
+    """Distinct lines of shuffled words of a language."""
+    words = LANGUAGES[code].split()
+    generator = torch.Generator().manual_seed(seed)
+    lines: dict[str, None] = {}
+    while len(lines) < count:
+        length = int(torch.randint(3, 12, (), generator=generator))
+        picks = torch.randint(0, len(words), (length,), generator=generator)
+        lines[" ".join(words[int(pick)] for pick in picks)] = None
+    return list(lines)
+
+
+def write_bitext(directory: Path) -> None:
+    """TSV files of train, dev and test for en-de and en-hi."""
+    directory.mkdir(parents=True)
+    for number, (split, count) in enumerate({"train": 400, "dev": 12, "test": 24}.items()):
+        for target in ("de", "hi"):
+            pairs = zip(
+                sentences("en", count, number), sentences(target, count, number), strict=True
+            )
+            text = "".join(f"{source}\t{other}\n" for source, other in pairs)
+            (directory / f"{split}.en-{target}.tsv").write_text(text, encoding="utf-8")
+
+
+def small_recipe(directory: Path, model_type: str = "unigram") -> Recipe:
+    """Two capacities over two pairs and three directions."""
+    return Recipe.model_validate(
+        {
+            "name": "small",
+            "run_directory": str(directory / "run"),
+            "data": {
+                "prepared": str(directory / "prepared"),
+                "pairs": ["en-de", "en-hi"],
+                "directions": ["en-de", "de-en", "en-hi"],
+                **{split: f"{directory}/bitext/{split}.{{pair}}.tsv" for split in SPLITS},
+            },
+            "tokenizer": {"vocab_size": 96, "model_type": model_type, "character_coverage": 1.0},
+            "model": {
+                "d_model": 32,
+                "attention_heads": 4,
+                "ffn_dim": 48,
+                "capacities": {
+                    "low": {"encoder_layers": 1, "decoder_layers": 1},
+                    "high": {"encoder_layers": 3, "decoder_layers": 2},
+                },
+            },
+            "schedule": {
+                "stages": [{"name": "joint", "steps": 1, "weights": {"low": 0.5, "high": 0.5}}]
+            },
+            "evaluation": {"beam_size": 2, "samples": 3},
+        }
+    )
+
+
+SPLITS = ("train", "dev", "test")
+
+
+def canonical_weights(model: ModelConfig, vocab_size: int, seed: int = 0) -> dict[str, Tensor]:
+    """Random composite weights, large enough that greedy search is decided."""
+    generator = torch.Generator().manual_seed(seed)
+    d, ffn = model.d_model, model.ffn_dim
+    weights = {"embedding.tokens.weight": (vocab_size, d)}
+    norms: list[str] = []
+    for stack, layers in (("encoder", model.encoder_layers), ("decoder", model.decoder_layers)):
+        for layer in range(layers):
+            name = f"{stack}.{layer}"
+            attentions = {"self_attn.projection": 3 * d, "self_attn.out": d}
+            if stack == "decoder":
+                attentions |= {
+                    "cross_attn.query": d,
+                    "cross_attn.projection": 2 * d,
+                    "cross_attn.out": d,
+                }
+                norms.append(f"{name}.cross_attn_norm")
+            for part, rows in attentions.items():
+                weights |= {f"{name}.{part}.weight": (rows, d), f"{name}.{part}.bias": (rows,)}
+            weights |= {f"{name}.ffn.fc1.weight": (ffn, d), f"{name}.ffn.fc1.bias": (ffn,)}
+            weights |= {f"{name}.ffn.fc2.weight": (d, ffn), f"{name}.ffn.fc2.bias": (d,)}
+            norms += [f"{name}.self_attn_norm", f"{name}.ffn_norm", f"{name}.final_norm"]
+            norms += [f"{name}.final_norms.{capacity}" for capacity in model.capacities]
+    result = {
+        name: torch.randn(shape, generator=generator) * 0.3 for name, shape in weights.items()
+    }
+    for name in norms:
+        result |= {f"{name}.weight": torch.ones(d), f"{name}.bias": torch.zeros(d)}
+    return result
+
+
+def make_run(directory: Path, patch: pytest.MonkeyPatch, model_type: str = "unigram") -> Run:
+    """Prepare data, write a run directory, and let random weights stand for its checkpoint."""
+    write_bitext(directory / "bitext")
+    recipe = small_recipe(directory, model_type)
+    prepare(recipe, say=lambda _: None)
+    checkpoint = checkpoint_path(recipe.run_path, 1)
+    checkpoint.mkdir(parents=True)
+    write_manifest(checkpoint, {})
+    (recipe.run_path / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    weights = canonical_weights(recipe.model, recipe.tokenizer.vocab_size)
+    patch.setattr("tsjt_ds.export.capacity.load_weights", lambda _: weights)
+    return Run.open(recipe.run_path)

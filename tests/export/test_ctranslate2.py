@@ -1,0 +1,51 @@
+import dataclasses
+import json
+
+import pytest
+
+from tests.export.runs import make_run
+from tsjt_ds.errors import UserError
+from tsjt_ds.export.capacity import load_capacity
+from tsjt_ds.export.ctranslate2 import write_ctranslate2
+from tsjt_ds.export.current import current_export
+from tsjt_ds.export.record import ExportRecord
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    return make_run(tmp_path, monkeypatch)
+
+
+def test_vocabulary_equals_embedding_rows(run, tmp_path):
+    trained = load_capacity(run, "high")
+    out = tmp_path / "out"
+    out.mkdir()
+    write_ctranslate2(trained, out)
+    vocabulary = json.loads((out / "shared_vocabulary.json").read_text())
+    assert vocabulary == run.prepared().tokenizer().pieces
+    assert len(vocabulary) == trained.model.model.shared.weight.shape[0]
+    assert (out / "tokenizer.model").read_bytes() == trained.tokenizer_path.read_bytes()
+
+
+def test_tokenizer_of_another_size_is_refused(run, tmp_path):
+    trained = load_capacity(run, "low")
+    trained.model.config.vocab_size = 88
+    with pytest.raises(ValueError, match="96 pieces for 88 embeddings"):
+        write_ctranslate2(trained, tmp_path)
+
+
+def test_current_export_is_written_once_for_a_checkpoint(run):
+    checkpoint = run.checkpoint()
+    out, record = current_export(run, "low", checkpoint)
+    written = (out / "model.bin").stat().st_mtime_ns
+    assert current_export(run, "low", checkpoint) == (out, record)
+    assert (out / "model.bin").stat().st_mtime_ns == written
+    dataclasses.replace(record, checkpoint="step-0@0").write(out)
+    assert current_export(run, "low", checkpoint) == (out, record)
+    assert ExportRecord.read(out) == record
+    assert (out / "model.bin").stat().st_mtime_ns > written
+
+
+def test_unknown_capacity(run):
+    with pytest.raises(UserError, match=r"no capacity 'lo' \(did you mean 'low'\?\)"):
+        current_export(run, "lo", run.checkpoint())

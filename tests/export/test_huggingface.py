@@ -1,0 +1,80 @@
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from tests.export.runs import make_run
+from tsjt_ds.export.capacity import load_capacity
+from tsjt_ds.export.extract import capacity_state_dict
+from tsjt_ds.export.write import export_capacity
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        directory = tmp_path_factory.mktemp("hf")
+        run = make_run(directory, patch)
+        out = directory / "exported"
+        record = export_capacity(run, "low", "hf", out)
+        yield run, out, record, load_capacity(run, "low").model
+
+
+def test_loads_with_auto_classes_and_translates(exported):
+    _, out, _, _ = exported
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    model = AutoModelForSeq2SeqLM.from_pretrained(out)
+    batch = tokenizer(["__en__ the light", "__en__ a house"], padding=True, return_tensors="pt")
+    target = tokenizer.convert_tokens_to_ids("__de__")
+    output = model.generate(**batch, forced_bos_token_id=target, max_length=12)
+    assert output[:, :2].tolist() == [[2, target]] * 2
+    texts = tokenizer.batch_decode(output, skip_special_tokens=True)
+    assert all("__" not in text and text for text in texts)
+
+
+def test_tokenizer_gives_the_ids_of_training(exported):
+    run, out, _, _ = exported
+    tokenizer, ours = AutoTokenizer.from_pretrained(out), run.prepared().tokenizer()
+    lines = [pair[0] for pair in run.prepared().bitext("test", "en-hi")]
+    expected = [[ours.language_id("en"), *ids, 2] for ids in ours.encode(lines)]
+    assert tokenizer([f"__en__ {line}" for line in lines])["input_ids"] == expected
+    assert len(tokenizer) == ours.vocab_size
+
+
+def test_written_weights_are_the_capacity(exported):
+    run, out, record, model = exported
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(out)
+    ids = torch.tensor([[4, 20, 21, 22, 2]])
+    with torch.inference_mode():
+        expected = model(input_ids=ids, decoder_input_ids=ids).logits
+        assert torch.equal(loaded(input_ids=ids, decoder_input_ids=ids).logits, expected)
+    assert record.parameters == sum(parameter.numel() for parameter in loaded.parameters())
+    assert loaded.config.encoder_layers == 1
+    assert run.recipe.model.encoder_layers == 3
+
+
+def test_record_and_card_tell_where_it_comes_from(exported):
+    _, out, record, _ = exported
+    kept = json.loads((out / "export.json").read_text())
+    assert kept["capacity"] == "low"
+    assert kept["checkpoint"] == record.checkpoint
+    assert kept["directions"] == ["en-de", "de-en", "en-hi"]
+    assert '"__en__ First line."' in (out / "README.md").read_text()
+
+
+def test_card_runs_as_written(exported, monkeypatch, capsys):
+    _, out, _, _ = exported
+    monkeypatch.chdir(out)
+    code = (out / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("[")
+
+
+def test_incomplete_weights_are_refused(exported):
+    run, _, _, _ = exported
+    from tsjt_ds.export import capacity
+
+    state = capacity_state_dict(capacity.load_weights(None), run.recipe.model, "low")
+    state.pop("model.encoder.layers.0.fc1.bias")
+    with pytest.raises(ValueError, match=r"missing.*fc1\.bias"):
+        capacity.m2m100_model(state, run.recipe.model, "low")

@@ -1,0 +1,108 @@
+"""Whether the two exports of a capacity translate alike."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from tsjt_ds.config.recipe import languages_of
+from tsjt_ds.data.tokenizer import language_tag
+from tsjt_ds.evaluation.decoding import SearchOptions, Translator
+from tsjt_ds.export.run import Run
+from tsjt_ds.export.write import export_capacity
+
+LEAST_AGREEMENT = 0.99
+BATCH_LINES = 16
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How many lines the two exports gave the same tokens for."""
+
+    lines: int
+    identical: int
+
+    @property
+    def share(self) -> float:
+        """In 0 to 1."""
+        return self.identical / self.lines if self.lines else 1.0
+
+    def __add__(self, other: "Agreement") -> "Agreement":
+        return Agreement(self.lines + other.lines, self.identical + other.identical)
+
+
+def greedy_agreement(
+    huggingface: Path, ctranslate2: Path, lines: Sequence[str], source: str, target: str
+) -> Agreement:
+    """Translate ``lines`` greedily with both exports and compare the tokens.
+
+    The Hugging Face export is used as a user would: through the Auto classes, from raw text.
+    """
+    translator = Translator(ctranslate2, SearchOptions(beam_size=1), device="cpu")
+    sources = translator.encode(lines, source)
+    theirs = translator.translate_pieces(sources, target)
+    limits = [translator.target_limit(len(pieces)) for pieces in sources]
+    ours = _generate(huggingface, lines, source, target, max(limits, default=0))
+    same = sum(
+        pieces[: limit - 1] == other[: limit - 1]
+        for pieces, other, limit in zip(ours, theirs, limits, strict=True)
+    )
+    return Agreement(len(lines), same)
+
+
+def _generate(
+    directory: Path, lines: Sequence[str], source: str, target: str, limit: int
+) -> list[list[str]]:
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    model = AutoModelForSeq2SeqLM.from_pretrained(directory)
+    tag = tokenizer.convert_tokens_to_ids(language_tag(target))
+    result = []
+    for start in range(0, len(lines), BATCH_LINES):
+        texts = [f"{language_tag(source)} {line}" for line in lines[start : start + BATCH_LINES]]
+        batch = tokenizer(texts, return_tensors="pt", padding=True)
+        with torch.inference_mode():
+            output = model.generate(
+                **batch,
+                forced_bos_token_id=tag,
+                num_beams=1,
+                do_sample=False,
+                max_length=None,
+                max_new_tokens=limit,
+            )
+        for row in output.tolist():
+            # </s> [tag] pieces </s>, then padding.
+            pieces = row[2:]
+            if tokenizer.eos_token_id in pieces:
+                pieces = pieces[: pieces.index(tokenizer.eos_token_id)]
+            result.append(tokenizer.convert_ids_to_tokens(pieces))
+    return result
+
+
+def export_agreement(
+    run: Run, capacity: str, form: str, out: Path, segments: int, checkpoint: Path | None = None
+) -> Agreement:
+    """Compare an export with the same capacity in the other format, on test segments.
+
+    Args:
+        run: the run that ``out`` was exported from.
+        capacity: the exported capacity.
+        form: the format of ``out``, ``hf`` or ``ct2``.
+        out: the export.
+        segments: how many, shared out over the trained directions.
+        checkpoint: the one that was exported; default: the run's newest.
+    """
+    other_form = {"hf": "ct2", "ct2": "hf"}[form]
+    prepared, directions = run.prepared(), run.recipe.data.trained_directions
+    result = Agreement(0, 0)
+    with tempfile.TemporaryDirectory() as directory:
+        other = Path(directory) / other_form
+        export_capacity(run, capacity, other_form, other, checkpoint)
+        pair = (out, other) if form == "hf" else (other, out)
+        for number, direction in enumerate(directions):
+            share = len(range(number, segments, len(directions)))
+            lines = [source for source, _ in prepared.bitext("test", direction)[:share]]
+            result += greedy_agreement(*pair, lines, *languages_of(direction))
+    return result

@@ -1,0 +1,129 @@
+"""Text to text through a CTranslate2 export."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import ctranslate2
+
+from tsjt_ds.data.tokenizer import EOS_ID, SEGMENT_TAGS, Tokenizer, language_tag
+from tsjt_ds.errors import UserError
+from tsjt_ds.export.record import MAX_POSITIONS, TOKENIZER_FILE
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How to search for a translation."""
+
+    beam_size: int = 5
+    """1 is greedy search."""
+    length_penalty: float = 1.0
+    """A hypothesis's log-probability is divided by its length to this power."""
+    batch_tokens: int = 2048
+    """Source tokens decoded at once, padding included."""
+    max_length_ratio: float = 2.0
+    max_length_offset: int = 20
+    """A target has at most ``max_length_ratio`` × source tokens + ``max_length_offset`` tokens."""
+
+
+class Translator:
+    """Translates lines of text, in any number, in their order.
+
+    Args:
+        directory: a CTranslate2 export.
+        options: search options.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        compute_type: CTranslate2's: ``default`` (as exported: float32), ``int8``, ``bfloat16`` ...
+        threads: CPU threads; 0: CTranslate2 decides.
+
+    Raises:
+        UserError: the directory holds no export, or the machine cannot compute so.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        options: SearchOptions | None = None,
+        device: str = "auto",
+        compute_type: str = "default",
+        threads: int = 0,
+    ) -> None:
+        self.options = options or SearchOptions()
+        self._tokenizer = Tokenizer(directory / TOKENIZER_FILE)
+        self._pieces = self._tokenizer.pieces
+        self._ids = {piece: index for index, piece in enumerate(self._pieces)}
+        try:
+            self._model = ctranslate2.Translator(
+                str(directory), device=device, compute_type=compute_type, intra_threads=threads
+            )
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"{directory}: CTranslate2: {error}") from None
+
+    def translate(self, lines: Sequence[str], source: str, target: str) -> list[str]:
+        """Translate ``lines`` from language ``source`` to ``target``; an empty line stays empty.
+
+        Lines longer than the model's positions are cut, which is said on stderr.
+        """
+        sources = self.encode(lines, source)
+        wanted = [index for index, pieces in enumerate(sources) if len(pieces) > SEGMENT_TAGS]
+        outputs = self.translate_pieces([sources[index] for index in wanted], target)
+        texts = self._tokenizer.decode([[self._ids[piece] for piece in out] for out in outputs])
+        result = [""] * len(lines)
+        for index, text in zip(wanted, texts, strict=True):
+            result[index] = text
+        return result
+
+    def translate_stream(
+        self, lines: Iterable[str], source: str, target: str, block: int = 1024
+    ) -> Iterator[str]:
+        """As :meth:`translate`, ``block`` lines at a time."""
+        iterator = iter(lines)
+        while chunk := list(islice(iterator, block)):
+            yield from self.translate(chunk, source, target)
+
+    def encode(self, lines: Sequence[str], source: str) -> list[list[str]]:
+        """``[source tag] pieces </s>`` of each line, cut to the model's positions."""
+        tag = self._pieces[self._tokenizer.language_id(source)]
+        room = MAX_POSITIONS - SEGMENT_TAGS
+        result = []
+        for ids in self._tokenizer.encode(lines):
+            if len(ids) > room:
+                print(f"a line of {len(ids)} tokens is cut to {room}", file=sys.stderr)
+            pieces = [self._pieces[index] for index in ids[:room]]
+            result.append([tag, *pieces, self._pieces[EOS_ID]])
+        return result
+
+    def translate_pieces(self, sources: Sequence[Sequence[str]], target: str) -> list[list[str]]:
+        """Tagged pieces in, pieces without tag and ``</s>`` out."""
+        tag = language_tag(target)
+        result: list[list[str]] = [[] for _ in sources]
+        for limit, indices in self._by_length(sources).items():
+            outputs = self._model.translate_batch(
+                [list(sources[index]) for index in indices],
+                target_prefix=[[tag]] * len(indices),
+                max_batch_size=self.options.batch_tokens,
+                batch_type="tokens",
+                beam_size=self.options.beam_size,
+                length_penalty=self.options.length_penalty,
+                max_input_length=0,
+                max_decoding_length=limit,
+            )
+            for index, output in zip(indices, outputs, strict=True):
+                result[index] = output.hypotheses[0][1:]
+        return result
+
+    def _by_length(self, sources: Sequence[Sequence[str]]) -> dict[int, list[int]]:
+        """Indices of the sources that share a greatest target length; lengths double."""
+        groups: dict[int, list[int]] = {}
+        for index, source in enumerate(sources):
+            groups.setdefault(self.target_limit(len(source)), []).append(index)
+        return groups
+
+    def target_limit(self, source_tokens: int) -> int:
+        """The most target tokens, tag included, for a source of so many tokens."""
+        # CTranslate2 takes one limit a call, so that lengths are rounded up to a power of two.
+        rounded = 1 << (source_tokens - 1).bit_length()
+        limit = int(self.options.max_length_ratio * rounded) + self.options.max_length_offset
+        return min(limit, MAX_POSITIONS - 1)

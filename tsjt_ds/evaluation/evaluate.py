@@ -1,0 +1,159 @@
+"""Decode and score every capacity of a run in every trained direction."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tsjt_ds.config.recipe import languages_of
+from tsjt_ds.data.prepared import PreparedData
+from tsjt_ds.errors import UserError
+from tsjt_ds.evaluation.decoding import SearchOptions, Translator
+from tsjt_ds.evaluation.report import Report, Sample
+from tsjt_ds.evaluation.results import DirectionResult, ResultStore, Settings
+from tsjt_ds.evaluation.scoring import score
+from tsjt_ds.export.current import current_export
+from tsjt_ds.export.record import ExportRecord, checkpoint_identity
+from tsjt_ds.export.run import Run
+
+Say = Callable[[str], None]
+SPLITS = ("test", "dev")
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What to evaluate, and how; None: as the recipe says."""
+
+    split: str = "test"
+    capacities: Sequence[str] = ()
+    """Empty: all."""
+    beam_size: int | None = None
+    max_segments: int | None = None
+    samples: int | None = None
+    device: str = "auto"
+    compute_type: str = "default"
+    threads: int = 0
+    force: bool = False
+    """Decode again even what was decoded under the same settings."""
+
+
+def evaluate(run: Run, options: EvaluationOptions, say: Say = print) -> Report:
+    """Score a run, keeping each direction's result as soon as it is there.
+
+    Writes ``RUN/evaluation/<split>.json`` and ``.txt``; hypotheses stay in
+    ``RUN/evaluation/<split>/<capacity>.<direction>.txt``.
+
+    Raises:
+        UserError: the run has no such capacity, no checkpoint or no prepared data.
+    """
+    capacities = [run.check_capacity(name) for name in options.capacities or run.capacities]
+    evaluation = _Evaluation(run, options, say)
+    try:
+        for capacity in capacities:
+            evaluation.evaluate_capacity(capacity)
+        report = evaluation.report()
+        _write(run.path / "evaluation", report)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror} (make room, or writable)") from None
+    return report
+
+
+class _Evaluation:
+    """One pinned checkpoint under evaluation."""
+
+    def __init__(self, run: Run, options: EvaluationOptions, say: Say) -> None:
+        self.run, self.options, self.say = run, options, say
+        self.prepared: PreparedData = run.prepared()
+        self.checkpoint = run.checkpoint()
+        self.store = ResultStore(run.path, options.split)
+        recipe = run.recipe.evaluation
+        limit = options.max_segments
+        self.settings = Settings(
+            split=options.split,
+            checkpoint=checkpoint_identity(self.checkpoint),
+            prepared=self.prepared.fingerprint,
+            beam_size=options.beam_size or recipe.beam_size,
+            length_penalty=recipe.length_penalty,
+            compute_type=options.compute_type,
+            max_segments=recipe.max_segments if limit is None else limit,
+        )
+
+    def evaluate_capacity(self, capacity: str) -> None:
+        directions = self.run.recipe.data.trained_directions
+        if not self.options.force:
+            kept = [self.store.read(capacity, name, self.settings) for name in directions]
+            directions = [name for name, result in zip(directions, kept, strict=True) if not result]
+        if directions:
+            export, record = current_export(self.run, capacity, self.checkpoint)
+            translator = self._translator(export)
+            for direction in directions:
+                self._evaluate_direction(record, direction, translator)
+
+    def _translator(self, export: Path) -> Translator:
+        options = self.options
+        search = SearchOptions(self.settings.beam_size, self.settings.length_penalty)
+        return Translator(export, search, options.device, options.compute_type, options.threads)
+
+    def _evaluate_direction(
+        self, record: ExportRecord, direction: str, translator: Translator
+    ) -> None:
+        bitext = self.bitext(direction)
+        start = time.perf_counter()
+        hypotheses = translator.translate([pair[0] for pair in bitext], *languages_of(direction))
+        seconds = time.perf_counter() - start
+        result = DirectionResult(
+            capacity=record.capacity,
+            direction=direction,
+            parameters=record.parameters,
+            segments=len(bitext),
+            seconds=seconds,
+            scores=score(hypotheses, [pair[1] for pair in bitext]),
+            settings=self.settings,
+        )
+        self.store.write(result, hypotheses)
+        self.say(
+            f"{record.capacity} {direction}: {len(bitext)} segments in {seconds:.1f} s, "
+            f"BLEU {result.scores.bleu:.2f}, chrF {result.scores.chrf:.2f}"
+        )
+
+    def bitext(self, direction: str) -> list[tuple[str, str]]:
+        """(source, reference) of the segments that are scored."""
+        bitext = self.prepared.bitext(self.settings.split, direction)
+        return bitext[: self.settings.max_segments or None]
+
+    def report(self) -> Report:
+        """All kept results of these settings, those of earlier calls included."""
+        results = [
+            result
+            for capacity in self.run.capacities
+            for direction in self.run.recipe.data.trained_directions
+            if (result := self.store.read(capacity, direction, self.settings))
+        ]
+        capacities = list(dict.fromkeys(result.capacity for result in results))
+        return Report(self.settings, results, self._samples(capacities, results))
+
+    def _samples(self, capacities: list[str], results: list[DirectionResult]) -> list[Sample]:
+        wanted = self.options.samples
+        wanted = self.run.recipe.evaluation.samples if wanted is None else wanted
+        directions = list(dict.fromkeys(result.direction for result in results))
+        samples = []
+        for number in range(wanted):
+            direction = directions[number % len(directions)]
+            bitext = self.bitext(direction)
+            # Spread over the set, so that the samples are no one document.
+            index = (2 * number + 1) * len(bitext) // (2 * wanted)
+            hypotheses = {
+                name: self.store.hypotheses(name, direction)[index]
+                for name in capacities
+                if any((r.capacity, r.direction) == (name, direction) for r in results)
+            }
+            samples.append(Sample(direction, *bitext[index], hypotheses))
+        return samples
+
+
+def _write(directory: Path, report: Report) -> None:
+    split = report.settings.split
+    text = json.dumps(report.as_json(), indent=2, ensure_ascii=False)
+    (directory / f"{split}.json").write_text(text + "\n", encoding="utf-8")
+    (directory / f"{split}.txt").write_text(report.as_text(), encoding="utf-8")

@@ -1,0 +1,71 @@
+"""Export for Hugging Face Transformers."""
+
+import json
+import shutil
+from pathlib import Path
+
+from sentencepiece import sentencepiece_model_pb2 as sentencepiece_proto
+
+from tsjt_ds.export.capacity import TrainedCapacity
+from tsjt_ds.export.fast_tokenizer import CONTROL, fast_tokenizer, read_proto
+from tsjt_ds.export.record import MAX_POSITIONS
+
+CARD = """\
+# {capacity}: {directions}
+
+```python
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(".")
+model = AutoModelForSeq2SeqLM.from_pretrained(".")
+batch = tokenizer(["__{source}__ First line.", "__{source}__ Second."], padding=True, return_tensors="pt")
+target = tokenizer.convert_tokens_to_ids("__{target}__")
+print(tokenizer.batch_decode(model.generate(**batch, forced_bos_token_id=target), skip_special_tokens=True))
+```
+
+The source language's tag stands before each text; the target language's is forced on the decoder.
+"""  # noqa: E501
+
+
+def write_huggingface(trained: TrainedCapacity, directory: Path) -> None:
+    """Write a model and a tokenizer that the Auto classes load.
+
+    Args:
+        trained: the capacity.
+        directory: exists and is empty.
+    """
+    trained.model.save_pretrained(directory)
+    proto = read_proto(trained.tokenizer_path)
+    fast_tokenizer(trained.tokenizer_path).save(str(directory / "tokenizer.json"))
+    text = json.dumps(_tokenizer_config(proto), indent=2, ensure_ascii=False)
+    (directory / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+    shutil.copyfile(trained.tokenizer_path, directory / "sentencepiece.model")
+    source, target = trained.record.directions[0].split("-")
+    card = CARD.format(
+        capacity=trained.record.capacity,
+        directions=", ".join(trained.record.directions),
+        source=source,
+        target=target,
+    )
+    (directory / "README.md").write_text(card, encoding="utf-8")
+    trained.record.write(directory)
+
+
+def _tokenizer_config(proto: sentencepiece_proto.ModelProto) -> dict[str, object]:
+    spec, pieces = proto.trainer_spec, proto.pieces
+    named = {
+        "bos_token": pieces[spec.bos_id].piece,
+        "eos_token": pieces[spec.eos_id].piece,
+        "unk_token": pieces[spec.unk_id].piece,
+        "pad_token": pieces[spec.pad_id].piece,
+    }
+    tags = [piece.piece for piece in pieces if piece.type == CONTROL]
+    return {
+        # The name that Transformers 4 and 5 both know for a tokenizer.json read as it stands.
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": MAX_POSITIONS,
+        "model_input_names": ["input_ids", "attention_mask"],
+        "clean_up_tokenization_spaces": False,
+        "additional_special_tokens": [tag for tag in tags if tag not in named.values()],
+        **named,
+    }

@@ -1,0 +1,45 @@
+"""What an export directory says of itself."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tsjt_ds.engine.checkpoint_files import MANIFEST, sha256_of
+
+MAX_POSITIONS = 1024
+"""Positions of an exported model, tags included: M2M-100's own number."""
+RECORD_FILE = "export.json"
+TOKENIZER_FILE = "tokenizer.model"
+"""The SentencePiece model of a CTranslate2 export."""
+
+
+@dataclass(frozen=True)
+class ExportRecord:
+    """What an export directory holds and where it came from; kept in it as ``export.json``."""
+
+    capacity: str
+    checkpoint: str
+    """Name and time of the checkpoint; two exports of one checkpoint have the same."""
+    parameters: int
+    """Trained parameters of the capacity alone, tied ones counted once."""
+    languages: list[str]
+    directions: list[str]
+    """The trained directions."""
+
+    def write(self, directory: Path) -> None:
+        """Keep the record in ``directory``."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        (directory / RECORD_FILE).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, directory: Path) -> "ExportRecord | None":
+        """The record of an export; None where there is none that can be read."""
+        try:
+            return cls(**json.loads((directory / RECORD_FILE).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+def checkpoint_identity(checkpoint: Path) -> str:
+    """A checkpoint's name and a hash of its content."""
+    return f"{checkpoint.name}@{sha256_of(checkpoint / MANIFEST)[:16]}"
