@@ -1,0 +1,213 @@
+"""A prepared directory: what ``tsjt prepare`` wrote, opened for training and evaluation."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from tsjt_ds.config.recipe import Recipe, languages_of
+from tsjt_ds.data.shards import Shard
+from tsjt_ds.data.tokenizer import Tokenizer
+from tsjt_ds.errors import UserError
+
+MANIFEST = "manifest.json"
+CLEANING = "cleaning.json"
+TOKENIZER = "tokenizer.model"
+DATA_KEYS = ("pairs", "train", "dev", "test", "max_segment_tokens", "max_length_ratio")
+"""The keys of the recipe's data section that decide the prepared files' content."""
+
+
+class FileRecord(BaseModel):
+    """A file by content."""
+
+    bytes: int
+    sha256: str
+
+
+class PairRecord(BaseModel):
+    """Sizes of one language pair; tokens are without tags."""
+
+    train_pairs: int
+    train_source_tokens: int
+    train_target_tokens: int
+    dev_pairs: int
+    test_pairs: int
+
+
+class Manifest(BaseModel):
+    """What a prepared directory holds, and from what it was made."""
+
+    format: int = 1
+    config: dict[str, Any]
+    """The recipe keys that decide the content, see :func:`preparation_config`."""
+    inputs: dict[str, FileRecord]
+    """Input files, named ``<recipe key> <pair> <number>``."""
+    files: dict[str, FileRecord]
+    pairs: dict[str, PairRecord]
+    languages: list[str]
+    vocab_size: int
+    versions: dict[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash over the content of every file."""
+        content = sorted((name, record.sha256) for name, record in self.files.items())
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def preparation_config(recipe: Recipe) -> dict[str, Any]:
+    """The recipe keys that decide what ``tsjt prepare`` writes, as plain JSON values."""
+    data = recipe.data.model_dump(mode="json")
+    tokenizer = recipe.tokenizer.model_dump(mode="json")
+    return {f"data.{key}": data[key] for key in DATA_KEYS} | {
+        f"tokenizer.{key}": value for key, value in tokenizer.items()
+    }
+
+
+def config_differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """``key: old value, now new value`` for each key that changed."""
+    return [
+        f"{key}: {then.get(key)!r} when prepared, {now.get(key)!r} now"
+        for key in dict.fromkeys([*then, *now])
+        if then.get(key) != now.get(key)
+    ]
+
+
+def file_record(path: Path) -> FileRecord:
+    """Size and checksum of a file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        return FileRecord(bytes=path.stat().st_size, sha256=digest)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror} (make it readable)") from None
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a prepared directory.
+
+    Raises:
+        UserError: there is none, or it is not one of ours.
+    """
+    path = directory / MANIFEST
+    try:
+        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{directory}: holds no prepared data (run `tsjt prepare`)") from None
+    except (OSError, ValidationError):
+        raise UserError(f"{path}: unreadable manifest (run `tsjt prepare --overwrite`)") from None
+
+
+class PreparedData:
+    """Everything training, evaluation and export need of the data."""
+
+    def __init__(self, directory: Path, manifest: Manifest) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self._shards: dict[tuple[str, str, str], Shard] = {}
+
+    @classmethod
+    def open(cls, directory: Path | str) -> "PreparedData":
+        """Open a directory after checking that its files exist in the recorded sizes.
+
+        Raises:
+            UserError: nothing was prepared there, or a file is missing or cut short.
+        """
+        directory = Path(directory)
+        manifest = read_manifest(directory)
+        for name, record in manifest.files.items():
+            path = directory / name
+            size = path.stat().st_size if path.is_file() else None
+            if size != record.bytes:
+                found = "missing" if size is None else f"{size} bytes, not {record.bytes}"
+                raise UserError(f"{path}: {found} (run `tsjt prepare --overwrite`)")
+        return cls(directory, manifest)
+
+    def check(self, recipe: Recipe) -> None:
+        """Check that the recipe still says what was prepared.
+
+        Raises:
+            UserError: one line for each key that differs.
+        """
+        differences = config_differences(self.manifest.config, preparation_config(recipe))
+        if differences:
+            remedy = "prepare into another data.prepared, or `tsjt prepare --overwrite`"
+            raise UserError(
+                "\n".join(f"{self.directory}: {line} ({remedy})" for line in differences)
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash over the content of all files."""
+        return self.manifest.fingerprint
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The SentencePiece model."""
+        return self.directory / TOKENIZER
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, loaded."""
+        return Tokenizer(self.tokenizer_path)
+
+    def pair_of(self, direction: str) -> str:
+        """The prepared pair that a direction reads: itself, or its reverse.
+
+        Raises:
+            UserError: neither was prepared.
+        """
+        reverse = "-".join(reversed(languages_of(direction)))
+        for pair in (direction, reverse):
+            if pair in self.manifest.pairs:
+                return pair
+        known = ", ".join(self.manifest.pairs)
+        raise UserError(f"{self.directory}: no direction {direction!r} (prepared: {known})")
+
+    def shards(self, split: str, direction: str) -> tuple[Shard, Shard]:
+        """The source and target shard of a direction; ``split`` is ``train`` or ``dev``."""
+        pair = self.pair_of(direction)
+        source, target = (self._shard(split, pair, code) for code in languages_of(direction))
+        return source, target
+
+    def lengths(self, direction: str) -> tuple[np.ndarray, np.ndarray]:
+        """Source and target tokens of each training pair, int32 [pairs], without tags."""
+        source, target = self.shards("train", direction)
+        return source.lengths, target.lengths
+
+    def bitext(self, split: str, direction: str) -> list[tuple[str, str]]:
+        """(source, target) text of the ``dev`` or ``test`` set of a direction."""
+        pair = self.pair_of(direction)
+        pairs = list(read_bitext(bitext_file(self.directory, split, pair)))
+        return pairs if pair == direction else [(target, source) for source, target in pairs]
+
+    def _shard(self, split: str, pair: str, code: str) -> Shard:
+        key = (split, pair, code)
+        if key not in self._shards:
+            self._shards[key] = Shard(shard_prefix(self.directory, *key))
+        return self._shards[key]
+
+
+def shard_prefix(directory: Path, split: str, pair: str, code: str) -> Path:
+    """Where one side of one pair's tokens lies, without ``.bin`` and ``.idx``."""
+    return directory / f"{split}.{pair}.{code}"
+
+
+def bitext_file(directory: Path, split: str, pair: str) -> Path:
+    """Where the text of the ``dev`` or ``test`` set of a pair lies."""
+    return directory / f"{split}.{pair}.tsv"
+
+
+def read_bitext(file: Path) -> Iterator[tuple[str, str]]:
+    """The (source, target) pairs of a TSV file that ``tsjt prepare`` wrote."""
+    with file.open(encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            source, target = line.removesuffix("\n").split("\t")
+            yield source, target
