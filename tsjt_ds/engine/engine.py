@@ -28,8 +28,8 @@ class StepResult:
     """``<capacity>/loss`` and ``<capacity>/nll``: means over the step's target tokens, nats."""
     objective: float
     """The weighted sum that was minimised."""
-    grad_norm: float
-    """Global norm before clipping; NaN where DeepSpeed does not take it."""
+    grad_norm: float | None
+    """Global norm before clipping; None under ZeRO 0, where DeepSpeed does not tell it."""
     learning_rate: float
 
 
@@ -114,9 +114,8 @@ class Engine(ABC):
         learning_rate = float(self.deepspeed.get_lr()[0])
         objective, losses = self._run(micro_batches)
         norm = self.deepspeed.get_global_grad_norm()
-        result = StepResult(
-            losses, objective, float("nan") if norm is None else float(norm), learning_rate
-        )
+        grad_norm = None if norm is None else float(norm)
+        result = StepResult(losses, objective, grad_norm, learning_rate)
         for hook in self.hooks:
             hook.on_step_end(self, step, result)
         return result

@@ -1,0 +1,236 @@
+"""Saving and loading a run's whole state in PyTorch's distributed checkpoint format.
+
+Tensors are stored whole, under canonical names, so that a checkpoint does not depend on the layout
+that wrote it. Data order and dropout are functions of the step, so there is no generator to save.
+"""
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, distributed, nn
+from torch.distributed.checkpoint import CheckpointException, FileSystemReader
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard
+
+from tsjt_ds.engine.checkpoint_files import (
+    PARTIAL,
+    STATE,
+    checkpoint_path,
+    damage,
+    delete_older,
+    sha256_of,
+    write_manifest,
+)
+from tsjt_ds.engine.engine import Engine
+from tsjt_ds.engine.master_state import WEIGHT, MasterState
+from tsjt_ds.errors import UserError
+from tsjt_ds.parallel.megatron import tensor_group
+
+BYTES_PER_PARAMETER = 12
+"""fp32 weight and two moments."""
+
+
+class Checkpointer:
+    """Writes and reads the checkpoints of one run (all methods are collective).
+
+    Args:
+        engine: whose state is kept.
+        run_directory: a directory that all ranks share.
+        keep: number of checkpoints to keep.
+        identity: what a checkpoint must agree on to be loaded: names and plain values.
+    """
+
+    def __init__(
+        self, engine: Engine, run_directory: Path, keep: int, identity: Mapping[str, Any]
+    ) -> None:
+        self.engine, self.run_directory = engine, run_directory
+        self.keep, self.identity = keep, dict(identity)
+        self.master = MasterState(engine.deepspeed.optimizer)
+        self.mesh = DeviceMesh.from_group(tensor_group(), engine.world.device.type)
+
+    def save(self, step: int) -> Path:
+        """Write the state after ``step`` optimizer steps.
+
+        Raises:
+            UserError: it could not be written; earlier checkpoints are as they were.
+        """
+        path = checkpoint_path(self.run_directory, step)
+        partial = path.with_name(path.name + PARTIAL)
+        self._on_main(lambda: self._make_room(partial), "written", partial)
+        try:
+            _dcp(dcp.save, self._tensors(), partial)
+        except (OSError, RuntimeError, CheckpointException) as error:
+            self._on_main(lambda: shutil.rmtree(partial, ignore_errors=True), "written", partial)
+            raise UserError(
+                f"{path}: checkpoint could not be written: {_cause(error)} (free some disk or "
+                "choose another run_directory, then resume; earlier checkpoints are untouched)"
+            ) from error
+        self._on_main(lambda: self._finish(step, partial, path), "written", partial)
+        return path
+
+    def _make_room(self, partial: Path) -> None:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        needed = BYTES_PER_PARAMETER * sum(self.engine.composite.parameter_counts())
+        free = shutil.disk_usage(partial).free
+        if free < needed:
+            partial.rmdir()
+            raise OSError(f"needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free")
+
+    def _finish(self, step: int, partial: Path, path: Path) -> None:
+        (partial / STATE).write_text(json.dumps(self._small_state(step), indent=1))
+        files = sorted(file for file in partial.iterdir() if file.is_file())
+        write_manifest(partial, {file.name: sha256_of(file) for file in files})
+        _sync(partial)
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+        delete_older(self.run_directory, self.keep)
+
+    def _small_state(self, step: int) -> dict[str, Any]:
+        deepspeed = self.engine.deepspeed
+        scheduler = deepspeed.lr_scheduler
+        scaler = getattr(self.master.optimizer, "loss_scaler", None)
+        return {
+            "step": step,
+            "identity": self.identity,
+            "layout": str(self.engine.world.layout),
+            "optimizer": self.master.scalars(),
+            "learning_rate": self.engine.parameter_groups[0]["lr"],
+            "scheduler": _plain_values(scheduler.state_dict() if scheduler else {}),
+            "loss_scaler": _plain_values(vars(scaler) if scaler else {}),
+            "global_samples": deepspeed.global_samples,
+            "skipped_steps": deepspeed.skipped_steps,
+        }
+
+    def _tensors(self) -> dict[str, Any]:
+        return {
+            f"{kind}/{name}": self._whole(parameter, tensor)
+            for name, parameter in self.engine.model.canonical_parameters()
+            for kind, tensor in self.master.read(parameter).items()
+        }
+
+    def _whole(self, parameter: Any, tensor: Tensor) -> Any:
+        """Mark a tensor-parallel slice as part of a whole."""
+        if self.mesh.size() == 1 or not getattr(parameter, "tensor_model_parallel", False):
+            return tensor
+        axis = [Shard(parameter.partition_dim)]
+        return DTensor.from_local(tensor, self.mesh, axis, run_check=False)
+
+    def load(self, path: Path) -> int:
+        """Read a checkpoint into the engine; the number of optimizer steps it holds.
+
+        Raises:
+            UserError: it is damaged, or belongs to another recipe.
+        """
+        self._on_main(lambda: _verify(path), "read", path)
+        state = json.loads((path / STATE).read_text())
+        for name, value in self.identity.items():
+            if state["identity"].get(name) != value:
+                raise UserError(f"{path}: belongs to another {name} (choose another run_directory)")
+        kinds = {key.split("/", 1)[0] for key in _metadata(path)}
+        self.master.prepare(sorted(kinds - {WEIGHT}), state["optimizer"])
+        parameters = dict(self.engine.model.canonical_parameters())
+        tensors = {
+            f"{kind}/{name}": self._whole(parameter, self._empty(parameter))
+            for name, parameter in parameters.items()
+            for kind in kinds
+        }
+        _dcp(dcp.load, tensors, path)
+        for name, parameter in parameters.items():
+            whole = {kind: _local(tensors[f"{kind}/{name}"]) for kind in kinds}
+            self.master.write(parameter, whole)
+        self.master.finish()
+        self._restore(state)
+        return int(state["step"])
+
+    def _empty(self, parameter: nn.Parameter) -> Tensor:
+        shape = self.master.shape(parameter)
+        return torch.zeros(shape, dtype=torch.float32, device=self.engine.world.device)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        deepspeed = self.engine.deepspeed
+        scheduler = deepspeed.lr_scheduler
+        if scheduler is not None:
+            scheduler.load_state_dict({**scheduler.state_dict(), **state["scheduler"]})
+        for group in self.engine.parameter_groups:
+            group["lr"] = state["learning_rate"]
+        for name, value in state["loss_scaler"].items():
+            setattr(self.master.optimizer.loss_scaler, name, value)
+        deepspeed.global_steps = state["step"]
+        deepspeed.global_samples = state["global_samples"]
+        deepspeed.skipped_steps = state["skipped_steps"]
+
+    def _on_main(self, action: Callable[[], None], participle: str, path: Path) -> None:
+        """Do ``action`` on the main rank; if it fails, fail on every rank."""
+        failure = [""]
+        if self.engine.world.is_main:
+            try:
+                action()
+            except (OSError, UserError) as error:
+                failure = [str(error)]
+        distributed.broadcast_object_list(failure, src=0)
+        if failure[0]:
+            raise UserError(f"{path}: checkpoint could not be {participle}: {failure[0]}")
+
+
+def load_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """The composite's whole fp32 weights under canonical names, in one process.
+
+    Raises:
+        UserError: the checkpoint is damaged.
+    """
+    _verify(checkpoint)
+    tensors = {
+        key: torch.zeros(entry.size, dtype=torch.float32)
+        for key, entry in _metadata(checkpoint).items()
+        if key.startswith(f"{WEIGHT}/")
+    }
+    _dcp(dcp.load, tensors, checkpoint, no_dist=True)
+    return {key.removeprefix(f"{WEIGHT}/"): tensor for key, tensor in tensors.items()}
+
+
+def _verify(path: Path) -> None:
+    fault = damage(path)
+    if fault:
+        raise UserError(f"{path}: {fault} (use an earlier checkpoint)")
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    return FileSystemReader(path).read_metadata().state_dict_metadata
+
+
+def _dcp(call: Callable[..., Any], tensors: dict[str, Any], path: Path, **options: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        call(tensors, checkpoint_id=path, **options)
+
+
+def _local(tensor: Any) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers alone: lists hold one entry for each of this rank's parameter groups."""
+    return {name: value for name, value in values.items() if isinstance(value, bool | int | float)}
+
+
+def _cause(error: BaseException) -> str:
+    """The first failing rank's message, on one line."""
+    if isinstance(error, CheckpointException):
+        error = next(iter(error.failures.values()))[0]
+    return " ".join(str(error).split())
+
+
+def _sync(directory: Path) -> None:
+    for path in [*directory.iterdir(), directory]:
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)

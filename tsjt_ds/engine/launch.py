@@ -1,0 +1,114 @@
+"""From a rank's command line to the train loop."""
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from tsjt_ds.config.deepspeed import DeepSpeedConfig, load_deepspeed_config
+from tsjt_ds.config.recipe import Recipe, load_recipe
+from tsjt_ds.data.prepared import PreparedData
+from tsjt_ds.engine.run_directory import check_run_directory, record_start
+from tsjt_ds.errors import UserError
+from tsjt_ds.parallel.layout import Layout
+
+DEEPSPEED_PREFIX = "deepspeed."
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line of ``launchers/train.py``."""
+    parser = argparse.ArgumentParser(
+        description="Train a recipe under a DeepSpeed configuration.",
+        epilog="examples: deepspeed --num_gpus 2 launchers/train.py --recipe recipes/quickstart."
+        "yaml --deepspeed_config ds_configs/cpu_pipeline2.json | torchrun --nproc_per_node 2 "
+        "launchers/train.py ... --set schedule.stages.0.steps=100 --set "
+        "deepspeed.optimizer.params.lr=5e-4",
+    )
+    parser.add_argument("--recipe", type=Path, required=True, help="YAML: what is trained")
+    parser.add_argument(
+        "--deepspeed_config", type=Path, required=True, help="DeepSpeed JSON: how it is run"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="key.path=value",
+        dest="overrides",
+        help=f"override a recipe key, or a DeepSpeed key behind the prefix {DEEPSPEED_PREFIX!r}",
+    )
+    parser.add_argument(
+        "--resume",
+        default="auto",
+        metavar="auto|none|PATH",
+        help="auto (default): from the newest sound checkpoint of the run directory, if any",
+    )
+    parser.add_argument("--local_rank", type=int, default=0, help="set by the deepspeed launcher")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train; exit status 1 and one line for each mistake of the user's."""
+    args = parse_arguments(arguments)
+    _quiet_libraries()
+    try:
+        _train(args)
+    except UserError as error:
+        if os.environ.get("RANK", "0") == "0":
+            for line in str(error).splitlines():
+                print(f"train: error: {line}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+def _train(args: argparse.Namespace) -> None:
+    recipe, config, prepared = _check(args)
+    from tsjt_ds.engine.trainer import Trainer
+    from tsjt_ds.parallel.groups import initialize_world
+
+    layout = Layout(config.tsjt.pipeline, config.tsjt.tensor, config.data_parallel)
+    world = initialize_world(layout)
+    if world.is_main:
+        record_start(recipe, config, args.deepspeed_config, str(layout))
+        print(f"{recipe.name}: {layout} on {world.device.type}, {config.precision}", flush=True)
+    Trainer(recipe, config, world, prepared).train(args.resume)
+    if world.is_main:
+        print(f"trained: {recipe.run_path} (next: tsjt evaluate {recipe.run_path})", flush=True)
+
+
+def _check(args: argparse.Namespace) -> tuple[Recipe, DeepSpeedConfig, PreparedData]:
+    """Everything that can be known to be wrong before any process group is made, at once."""
+    from tsjt_ds.engine.trainer import check_resume_path
+
+    mistakes: list[str] = []
+    ours = [item for item in args.overrides if not item.startswith(DEEPSPEED_PREFIX)]
+    theirs = [item.removeprefix(DEEPSPEED_PREFIX) for item in args.overrides if item not in ours]
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    recipe = config = prepared = None
+    try:
+        recipe = load_recipe(args.recipe, ours)
+    except UserError as error:
+        mistakes.append(str(error))
+    try:
+        config = load_deepspeed_config(args.deepspeed_config, theirs, world_size=world_size)
+    except UserError as error:
+        mistakes.append(str(error))
+    if recipe is not None:
+        try:
+            prepared = PreparedData.open(recipe.prepared_path)
+            prepared.check(recipe)
+            check_run_directory(recipe, args.resume)
+            check_resume_path(args.resume)
+        except UserError as error:
+            mistakes.append(str(error))
+    if mistakes or recipe is None or config is None or prepared is None:
+        raise UserError("\n".join(mistakes))
+    return recipe, config, prepared
+
+
+def _quiet_libraries() -> None:
+    """Warnings and worse alone: DeepSpeed logs some hundred lines at start-up."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module="megatron|deepspeed|torch")
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
