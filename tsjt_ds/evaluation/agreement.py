@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from tsjt_ds.config.recipe import languages_of
 from tsjt_ds.data.tokenizer import language_tag
@@ -56,6 +57,7 @@ def greedy_agreement(
 def _generate(
     directory: Path, lines: Sequence[str], source: str, target: str, limit: int
 ) -> list[list[str]]:
+    transformers_logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = AutoModelForSeq2SeqLM.from_pretrained(directory)
     tag = tokenizer.convert_tokens_to_ids(language_tag(target))

@@ -10,7 +10,7 @@ import ctranslate2
 
 from tsjt_ds.data.tokenizer import EOS_ID, SEGMENT_TAGS, Tokenizer, language_tag
 from tsjt_ds.errors import UserError
-from tsjt_ds.export.record import MAX_POSITIONS, TOKENIZER_FILE
+from tsjt_ds.export.record import MAX_POSITIONS, NEVER_GENERATED, TOKENIZER_FILE
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ class Translator:
                 batch_type="tokens",
                 beam_size=self.options.beam_size,
                 length_penalty=self.options.length_penalty,
+                suppress_sequences=[[self._pieces[index]] for index in NEVER_GENERATED],
                 max_input_length=0,
                 max_decoding_length=limit,
             )

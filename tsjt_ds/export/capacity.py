@@ -11,7 +11,12 @@ from tsjt_ds.config.recipe import ModelConfig
 from tsjt_ds.data.tokenizer import BOS_ID, EOS_ID, PAD_ID
 from tsjt_ds.engine.checkpoint import load_weights
 from tsjt_ds.export.extract import capacity_state_dict
-from tsjt_ds.export.record import MAX_POSITIONS, ExportRecord, checkpoint_identity
+from tsjt_ds.export.record import (
+    MAX_POSITIONS,
+    NEVER_GENERATED,
+    ExportRecord,
+    checkpoint_identity,
+)
 from tsjt_ds.export.run import Run
 
 
@@ -100,6 +105,7 @@ def m2m100_model(
         pad_token_id=PAD_ID,
         eos_token_id=EOS_ID,
         decoder_start_token_id=EOS_ID,
+        suppress_tokens=list(NEVER_GENERATED),
         max_length=256,
     )
     return result.eval()

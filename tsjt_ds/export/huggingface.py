@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from sentencepiece import sentencepiece_model_pb2 as sentencepiece_proto
+from transformers.utils import logging as transformers_logging
 
 from tsjt_ds.export.capacity import TrainedCapacity
 from tsjt_ds.export.fast_tokenizer import CONTROL, fast_tokenizer, read_proto
@@ -34,6 +35,7 @@ def write_huggingface(trained: TrainedCapacity, directory: Path) -> None:
         trained: the capacity.
         directory: exists and is empty.
     """
+    transformers_logging.disable_progress_bar()
     trained.model.save_pretrained(directory)
     proto = read_proto(trained.tokenizer_path)
     fast_tokenizer(trained.tokenizer_path).save(str(directory / "tokenizer.json"))

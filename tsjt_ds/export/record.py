@@ -4,10 +4,13 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tsjt_ds.data.tokenizer import BOS_ID, PAD_ID, UNK_ID
 from tsjt_ds.engine.checkpoint_files import MANIFEST, sha256_of
 
 MAX_POSITIONS = 1024
 """Positions of an exported model, tags included: M2M-100's own number."""
+NEVER_GENERATED = (BOS_ID, PAD_ID, UNK_ID)
+"""Transformers gives a generated ``<pad>`` no position, CTranslate2 gives it one."""
 RECORD_FILE = "export.json"
 TOKENIZER_FILE = "tokenizer.model"
 """The SentencePiece model of a CTranslate2 export."""

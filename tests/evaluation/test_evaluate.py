@@ -1,0 +1,133 @@
+import json
+
+import pytest
+
+from tests.export.runs import make_run
+from tsjt_ds.errors import UserError
+from tsjt_ds.evaluation.decoding import Translator
+from tsjt_ds.evaluation.evaluate import EvaluationOptions, evaluate
+from tsjt_ds.evaluation.report import align
+from tsjt_ds.evaluation.scoring import score
+
+DIRECTIONS = ["en-de", "de-en", "en-hi"]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    return make_run(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The directions decoded so far."""
+    calls = []
+    original = Translator.translate
+
+    def translate(self, lines, source, target):
+        calls.append(f"{source}-{target}")
+        return original(self, lines, source, target)
+
+    monkeypatch.setattr(Translator, "translate", translate)
+    return calls
+
+
+def evaluate_quietly(run, **options):
+    return evaluate(run, EvaluationOptions(threads=1, **options), say=lambda _: None)
+
+
+def test_scores_every_capacity_in_every_direction(run):
+    report = evaluate_quietly(run)
+    assert [(result.capacity, result.direction) for result in report.results] == [
+        (capacity, direction) for capacity in ("low", "high") for direction in DIRECTIONS
+    ]
+    for result in report.results:
+        assert result.segments == 24
+        path = run.path / "evaluation" / "test" / f"{result.capacity}.{result.direction}.txt"
+        hypotheses = path.read_text().split("\n")[:-1]
+        references = [pair[1] for pair in run.prepared().bitext("test", result.direction)]
+        assert score(hypotheses, references) == result.scores
+    low, high = report.of("low")[0], report.of("high")[0]
+    assert 0 < low.parameters < high.parameters
+
+
+def test_second_call_decodes_nothing(run, decoded):
+    first = evaluate_quietly(run)
+    assert len(decoded) == 6
+    assert evaluate_quietly(run) == first
+    assert len(decoded) == 6
+    evaluate_quietly(run, force=True, capacities=["low"])
+    assert len(decoded) == 9
+
+
+def test_resumes_with_the_direction_that_is_missing(run, decoded):
+    first = evaluate_quietly(run)
+    (run.path / "evaluation" / "test" / "high.de-en.json").unlink()
+    del decoded[:]
+    again = evaluate_quietly(run)
+    assert decoded == ["de-en"]
+    assert again.as_json()["mean"] == first.as_json()["mean"]
+
+
+@pytest.mark.parametrize("change", [{"beam_size": 1}, {"max_segments": 7}])
+def test_other_settings_are_decoded_anew(run, decoded, change):
+    evaluate_quietly(run, capacities=["low"])
+    report = evaluate_quietly(run, capacities=["low"], **change)
+    assert len(decoded) == 6
+    assert report.results[0].segments == change.get("max_segments", 24)
+
+
+def test_other_checkpoint_is_decoded_anew(run, decoded):
+    evaluate_quietly(run, capacities=["low"])
+    (run.checkpoint() / "manifest.json").write_text("{ }")
+    report = evaluate_quietly(run, capacities=["low"])
+    assert len(decoded) == 6
+    assert report.capacities == ["low"]
+
+
+def test_capacities_of_earlier_calls_stay_in_the_report(run):
+    evaluate_quietly(run, capacities=["high"])
+    assert evaluate_quietly(run, capacities=["low"]).capacities == ["low", "high"]
+
+
+def test_report_files_and_text(run):
+    report = evaluate_quietly(run, split="dev")
+    text = (run.path / "evaluation" / "dev.txt").read_text()
+    assert text == report.as_text()
+    kept = json.loads((run.path / "evaluation" / "dev.json").read_text())
+    assert kept == json.loads(json.dumps(report.as_json()))
+    bleu = [result.scores.bleu for result in report.of("low")]
+    assert kept["mean"]["low"]["bleu"] == pytest.approx(sum(bleu) / 3)
+    table = [line.split() for line in text.split("\n")]
+    assert ["en-hi", "12"] in [line[:2] for line in table]
+    parameters = [f"{report.of(name)[0].parameters:,}" for name in ("low", "high")]
+    assert ["parameters", *parameters] in table
+    assert report.results[0].scores.bleu_signature in text
+    assert f"{kept['mean']['high']['chrf']:.2f}" in text
+
+
+def test_samples_show_all_capacities_beside_the_reference(run):
+    report = evaluate_quietly(run)
+    assert [sample.direction for sample in report.samples] == DIRECTIONS
+    for sample in report.samples:
+        bitext = run.prepared().bitext("test", sample.direction)
+        index = bitext.index((sample.source, sample.reference))
+        for capacity, hypothesis in sample.hypotheses.items():
+            path = run.path / "evaluation" / "test" / f"{capacity}.{sample.direction}.txt"
+            assert path.read_text().split("\n")[index] == hypothesis
+        assert set(sample.hypotheses) == {"low", "high"}
+    assert evaluate_quietly(run, samples=0).samples == []
+
+
+def test_unknown_capacity(run):
+    with pytest.raises(UserError, match=r"no capacity 'tall' \(known: high, low\)"):
+        evaluate_quietly(run, capacities=["tall"])
+
+
+def test_place_that_cannot_be_written(run):
+    (run.path / "evaluation").write_text("a file")
+    with pytest.raises(UserError, match="evaluation"):
+        evaluate_quietly(run, capacities=["low"])
+
+
+def test_columns_are_aligned():
+    assert align([["a", "1"], ["bb", "100"]]) == "a     1\nbb  100"
