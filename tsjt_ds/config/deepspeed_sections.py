@@ -38,7 +38,7 @@ class TsjtSection(Section):
     """Steps between checkpoints."""
     keep_checkpoints: Positive = 2
     """Checkpoints kept; older ones are deleted."""
-    log_interval: Positive = 1
+    log_interval: Positive = 10
     """Steps between progress lines."""
 
     @model_validator(mode="after")

@@ -1,5 +1,7 @@
 """DeepSpeed's engines behind one small interface: with a pipeline, and without."""
 
+import contextlib
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,13 +76,15 @@ class Engine(ABC):
     def _initialize(self, owner_groups: bool) -> Any:
         raw = for_device(self.config.raw, self.world.device.type == "cuda")
         schedule = self.config.inverse_sqrt
-        engine, *_ = deepspeed.initialize(
-            model=self.model,
-            config={"steps_per_print": None, **raw, **self._pipeline_section()},
-            model_parameters=self._parameter_groups(owner_groups),
-            lr_scheduler=None if schedule is None else partial(_inverse_sqrt, schedule.rate),
-            mpu=self._mpu(),
-        )
+        # DeepSpeed prints its memory use here, whatever its logger's level.
+        with contextlib.redirect_stdout(io.StringIO()):
+            engine, *_ = deepspeed.initialize(
+                model=self.model,
+                config={"steps_per_print": None, **raw, **self._pipeline_section()},
+                model_parameters=self._parameter_groups(owner_groups),
+                lr_scheduler=None if schedule is None else partial(_inverse_sqrt, schedule.rate),
+                mpu=self._mpu(),
+            )
         return engine
 
     def _pipeline_section(self) -> dict[str, Any]:

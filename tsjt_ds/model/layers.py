@@ -224,7 +224,9 @@ class Embedding(Layer):
 
     def embed(self, ids_BL: Tensor, positions_BL: Tensor) -> Tensor:
         """Scaled token embeddings plus positions, with dropout: [B, L, D]."""
-        return self.drop(self.tokens(ids_BL) * self.scale + self.positions[positions_BL])
+        tokens_BLD = self.tokens(ids_BL) * self.scale
+        # DeepSpeed casts parameters to bf16, but not buffers.
+        return self.drop(tokens_BLD + self.positions[positions_BL].to(tokens_BLD.dtype))
 
     def forward(self, streams: Streams) -> Streams:
         """Start the encoder stream."""
