@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,15 @@ def tokenizers(request, tmp_path_factory):
     return Tokenizer(path), fast_tokenizer(path)
 
 
+LO10 = Path("corpora/lo10")
+
+
+def read_lines(pattern):
+    for path in sorted(LO10.glob(pattern)):
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            yield from (side for line in file for side in line.rstrip("\n").split("\t"))
+
+
 def encode(fast, lines):
     return [line.ids for line in fast.encode_batch(lines, add_special_tokens=False)]
 
@@ -53,6 +63,17 @@ def test_ids_equal_sentencepiece_on_any_text(tokenizers, text):
     # A normalisation table of another Unicode version orders this mark differently.
     text = text.replace("\u09fe", "")
     assert encode(fast, [text]) == ours.encode([text])
+
+
+@pytest.mark.skipif(not LO10.is_dir(), reason=f"needs the LO10 corpus in {LO10}")
+@pytest.mark.parametrize("model_type", ["unigram", "bpe"])
+def test_ids_equal_sentencepiece_on_lo10(model_type, tmp_path):
+    path = tmp_path / "tokenizer.model"
+    config = TokenizerConfig(vocab_size=4000, model_type=model_type)
+    path.write_bytes(train_tokenizer(read_lines("dev.*.gz"), ["en"], config))
+    lines = list(read_lines("test.*.gz"))
+    assert len(lines) > 10_000
+    assert encode(fast_tokenizer(path), lines) == Tokenizer(path).encode(lines)
 
 
 def test_decoding_equals_sentencepiece(tokenizers):
