@@ -10,8 +10,9 @@ from tests.engine.training import make_engine, train
 from tests.ranks import run_ranks
 from tests.tiny import tiny_recipe
 from tsjt_ds.config.recipe import Recipe
-from tsjt_ds.engine.checkpoint import Checkpointer, load_weights
+from tsjt_ds.engine.checkpoint import Checkpointer
 from tsjt_ds.engine.checkpoint_files import checkpoint_path
+from tsjt_ds.engine.checkpoint_tensors import load_weights
 from tsjt_ds.errors import UserError
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.layout import Layout

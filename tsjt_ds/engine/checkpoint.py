@@ -7,15 +7,13 @@ that wrote it. Data order and dropout are functions of the step, so there is no 
 import json
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, distributed, nn
-from torch.distributed.checkpoint import CheckpointException, FileSystemReader
+from torch.distributed.checkpoint import CheckpointException
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 
@@ -23,13 +21,19 @@ from tsjt_ds.engine.checkpoint_files import (
     PARTIAL,
     STATE,
     checkpoint_path,
-    damage,
     delete_older,
     sha256_of,
     write_manifest,
 )
+from tsjt_ds.engine.checkpoint_tensors import (
+    WEIGHT,
+    load_tensors,
+    save_tensors,
+    tensor_sizes,
+    verify,
+)
 from tsjt_ds.engine.engine import Engine
-from tsjt_ds.engine.master_state import WEIGHT, MasterState
+from tsjt_ds.engine.master_state import MasterState
 from tsjt_ds.errors import UserError
 from tsjt_ds.parallel.megatron import tensor_group
 
@@ -65,7 +69,7 @@ class Checkpointer:
         partial = path.with_name(path.name + PARTIAL)
         self._on_main(lambda: self._make_room(partial), "written", partial)
         try:
-            _dcp(dcp.save, self._tensors(), partial)
+            save_tensors(self._tensors(), partial)
         except (OSError, RuntimeError, CheckpointException) as error:
             self._on_main(lambda: shutil.rmtree(partial, ignore_errors=True), "written", partial)
             raise UserError(
@@ -130,12 +134,12 @@ class Checkpointer:
         Raises:
             UserError: it is damaged, or belongs to another recipe.
         """
-        self._on_main(lambda: _verify(path), "read", path)
+        self._on_main(lambda: verify(path), "read", path)
         state = json.loads((path / STATE).read_text())
         for name, value in self.identity.items():
             if state["identity"].get(name) != value:
                 raise UserError(f"{path}: belongs to another {name} (choose another run_directory)")
-        kinds = {key.split("/", 1)[0] for key in _metadata(path)}
+        kinds = {key.split("/", 1)[0] for key in tensor_sizes(path)}
         self.master.prepare(sorted(kinds - {WEIGHT}), state["optimizer"])
         parameters = dict(self.engine.model.canonical_parameters())
         tensors = {
@@ -143,7 +147,7 @@ class Checkpointer:
             for name, parameter in parameters.items()
             for kind in kinds
         }
-        _dcp(dcp.load, tensors, path)
+        load_tensors(tensors, path)
         for name, parameter in parameters.items():
             whole = {kind: _local(tensors[f"{kind}/{name}"]) for kind in kinds}
             self.master.write(parameter, whole)
@@ -179,38 +183,6 @@ class Checkpointer:
         distributed.broadcast_object_list(failure, src=0)
         if failure[0]:
             raise UserError(f"{path}: checkpoint could not be {participle}: {failure[0]}")
-
-
-def load_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """The composite's whole fp32 weights under canonical names, in one process.
-
-    Raises:
-        UserError: the checkpoint is damaged.
-    """
-    _verify(checkpoint)
-    tensors = {
-        key: torch.zeros(entry.size, dtype=torch.float32)
-        for key, entry in _metadata(checkpoint).items()
-        if key.startswith(f"{WEIGHT}/")
-    }
-    _dcp(dcp.load, tensors, checkpoint, no_dist=True)
-    return {key.removeprefix(f"{WEIGHT}/"): tensor for key, tensor in tensors.items()}
-
-
-def _verify(path: Path) -> None:
-    fault = damage(path)
-    if fault:
-        raise UserError(f"{path}: {fault} (use an earlier checkpoint)")
-
-
-def _metadata(path: Path) -> dict[str, Any]:
-    return FileSystemReader(path).read_metadata().state_dict_metadata
-
-
-def _dcp(call: Callable[..., Any], tensors: dict[str, Any], path: Path, **options: Any) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        call(tensors, checkpoint_id=path, **options)
 
 
 def _local(tensor: Any) -> Tensor:

@@ -7,6 +7,8 @@ import sys
 import warnings
 from pathlib import Path
 
+import torch
+
 from tsjt_ds.config.deepspeed import DeepSpeedConfig, load_deepspeed_config
 from tsjt_ds.config.recipe import Recipe, load_recipe
 from tsjt_ds.data.prepared import PreparedData
@@ -109,6 +111,8 @@ def _check(args: argparse.Namespace) -> tuple[Recipe, DeepSpeedConfig, PreparedD
 
 def _quiet_libraries() -> None:
     """Warnings and worse alone: DeepSpeed logs some hundred lines at start-up."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # Or DeepSpeed warns that it found none.
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module="megatron|deepspeed|torch")
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)

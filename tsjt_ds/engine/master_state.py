@@ -12,8 +12,7 @@ from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 from torch import Tensor, nn
 
-WEIGHT = "weight"
-"""Key of a parameter's fp32 weight, beside the optimizer's own names for its moments."""
+from tsjt_ds.engine.checkpoint_tensors import WEIGHT
 
 
 class MasterState:
