@@ -43,6 +43,14 @@ def test_every_shipped_file_is_known() -> None:
 
 
 @pytest.mark.parametrize(("name", "world_size"), SHIPPED_WORLDS.items())
+def test_the_resolved_file_says_the_same(name: str, world_size: int, tmp_path: Path) -> None:
+    config = load_deepspeed_config(SHIPPED / name, world_size=world_size)
+    path = tmp_path / "ds.json"
+    path.write_text(json.dumps(config.resolved))
+    assert load_deepspeed_config(path, world_size=world_size) == config
+
+
+@pytest.mark.parametrize(("name", "world_size"), SHIPPED_WORLDS.items())
 def test_shipped_files_resolve_and_deepspeed_accepts_them(
     name: str, world_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

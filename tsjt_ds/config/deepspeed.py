@@ -57,6 +57,15 @@ class DeepSpeedConfig:
         """Rows of one optimizer step over all ranks: DeepSpeed's ``train_batch_size``."""
         return self.micro_batch_rows * self.accumulation * self.data_parallel
 
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The whole file again, resolved: what a run directory keeps."""
+        file: dict[str, Any] = {"tsjt": self.tsjt.model_dump(mode="json"), **self.raw}
+        if self.inverse_sqrt is not None:
+            params = self.inverse_sqrt.model_dump(mode="json")
+            file["scheduler"] = {"type": InverseSqrt.__name__, "params": params}
+        return file
+
 
 def load_deepspeed_config(
     path: Path, overrides: list[str] | None = None, *, world_size: int
