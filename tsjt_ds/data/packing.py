@@ -3,17 +3,20 @@
 Pairs of the same two lengths are interchangeable, so rows are built from *types* (source length,
 target length) and their counts, as in histogram packing (Krell et al. 2021, arXiv 2107.02027), here
 in two dimensions. A row is seeded with the longest type left and filled with the type that leaves
-the least room free, among those that leave the two sides free in the proportion of the row's. Each
-row pattern found is used as often as the counts allow, so the cost per pair falls with the number
-of pairs.
+the least room free, among those that leave room on the two sides in the proportion in which the
+pairs need it. Each row pattern found is used as often as the counts allow, so the cost per pair
+falls with the number of pairs.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 _SKEW_TOLERANCE = 0.25
-"""How far the free room of a row may be from the row's own proportion, as a share of that room."""
+"""How far the free room of a row may be from the wanted proportion, as a share of that room."""
+_OVERFILL = 8
+"""How many tokens a type may take of the room that is expected to stay free."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,15 @@ def pack(source: np.ndarray, target: np.ndarray, row_source: int, row_target: in
         target: [pairs] target tokens likewise, 1 to ``row_target``.
         row_source: source tokens that a row holds.
         row_target: target tokens that a row holds.
+
+    Raises:
+        ValueError: a pair does not fit a row.
     """
+    if len(source) and (source.max() > row_source or target.max() > row_target):
+        raise ValueError(
+            f"a pair of {source.max()} source or {target.max()} target tokens does not fit a row "
+            f"of {row_source} and {row_target}"
+        )
     types = source.astype(np.int64) * (row_target + 1) + target
     kinds, counts = np.unique(types, return_counts=True)
     pool = _Pool(kinds, counts, row_source, row_target)
@@ -79,6 +90,8 @@ class _Pool:
 
     A type's *total* is source + target tokens, its *skew* source - target. ``_skews[total]`` is a
     bit set over skews (shifted by ``row_target`` to be non-negative), ``_totals`` one over totals.
+    When the pairs need the two sides in another proportion than the row offers, one side has
+    *slack*: room that stays free in a row whose other side is full.
     """
 
     def __init__(self, kinds: np.ndarray, counts: np.ndarray, source: int, target: int) -> None:
@@ -86,6 +99,13 @@ class _Pool:
         self._counts: dict[int, int] = dict(zip(kinds.tolist(), counts.tolist(), strict=True))
         self._skews = [0] * (source + target + 1)
         self._totals = 0
+        sources, targets = np.divmod(kinds, target + 1)
+        ratio = (int((sources * counts).sum()) or 1) / (int((targets * counts).sum()) or 1)
+        self._usable_source = min(source, math.ceil(target * ratio))
+        self._usable_target = min(target, math.ceil(source / ratio))
+        self._proportion = (self._usable_source - self._usable_target) / (
+            self._usable_source + self._usable_target
+        )
         for kind in self._counts:
             s, t = divmod(kind, target + 1)
             self._skews[s + t] |= 1 << (s - t + target)
@@ -144,10 +164,12 @@ class _Pool:
         """
         if source <= 0 or target <= 0:
             return None
-        proportion = (self._source - self._target) / (self._source + self._target)
-        free = source + target
+        usable_source = source - self._source + self._usable_source
+        usable_target = target - self._target + self._usable_target
+        usable = usable_source + usable_target
+        largest = min(source + target, max(0, usable) + _OVERFILL)
+        totals = self._totals & ((1 << (largest + 1)) - 1)
         fallback = None
-        totals = self._totals & ((1 << (free + 1)) - 1)
         while totals:
             total = totals.bit_length() - 1
             totals ^= 1 << total
@@ -155,8 +177,8 @@ class _Pool:
             fitting = self._between(total, lowest, highest)
             if not fitting:
                 continue
-            left = free - total
-            wanted = source - target - int(proportion * left)
+            left = usable - total
+            wanted = usable_source - usable_target - int(self._proportion * left)
             tolerance = max(2, int(_SKEW_TOLERANCE * left))
             low, high = max(lowest, wanted - tolerance), min(highest, wanted + tolerance)
             balanced = self._between(total, low, high)

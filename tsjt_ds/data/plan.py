@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tsjt_ds.data.prepared import PreparedData
 
 BLOCK_PAIRS = 262_144
-_BLOCKS_KEPT = 3
+_BLOCKS_KEPT = 8
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from tsjt_ds.data.prepared import (
     read_manifest,
     shard_prefix,
 )
+from tsjt_ds.data.proportion import describe_rows
 from tsjt_ds.data.readers import SPLITS, check_files, corpora_of, read_pairs
 from tsjt_ds.data.shards import ShardWriter
 from tsjt_ds.data.tokenizer import SegmentSample, Tokenizer, train_tokenizer
@@ -58,8 +59,9 @@ def prepare(recipe: Recipe, overwrite: bool = False, say: Say = print) -> Prepar
     check_files(recipe.data)
     inputs = _input_records(recipe)
     if directory.exists() and _already_prepared(directory, recipe, inputs, overwrite):
+        prepared = PreparedData.open(directory)
         say(f"{directory}: already prepared")
-        return PreparedData.open(directory)
+        return prepared
     partial = directory.with_name(directory.name + ".partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -71,7 +73,11 @@ def prepare(recipe: Recipe, overwrite: bool = False, say: Say = print) -> Prepar
         raise UserError(
             f"{error.filename or partial}: {error.strerror} (make room, or change data.prepared)"
         ) from None
-    return PreparedData.open(directory)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    prepared = PreparedData.open(directory)
+    say(describe_rows(prepared, recipe.data))
+    return prepared
 
 
 def _input_records(recipe: Recipe) -> dict[str, FileRecord]:

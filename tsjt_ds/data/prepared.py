@@ -14,7 +14,7 @@ from tsjt_ds.data.shards import Shard
 from tsjt_ds.data.tokenizer import Tokenizer
 from tsjt_ds.errors import UserError
 
-MANIFEST = "manifest.json"
+MANIFEST = "prepared.json"
 CLEANING = "cleaning.json"
 TOKENIZER = "tokenizer.model"
 DATA_KEYS = ("pairs", "train", "dev", "test", "max_segment_tokens", "max_length_ratio")

@@ -52,10 +52,9 @@ class Shard:
 
     def __init__(self, prefix: Path) -> None:
         megatron = _indexed_dataset()
-        try:
-            self._dataset = megatron.IndexedDataset(str(prefix))
-        except (OSError, ValueError, AssertionError):
-            raise UserError(f"{prefix}.idx: no readable shard (run `tsjt prepare`)") from None
+        if not megatron.IndexedDataset.exists(str(prefix)):
+            raise UserError(f"{prefix}.idx: no such shard (run `tsjt prepare`)")
+        self._dataset = megatron.IndexedDataset(str(prefix))
         index = self._dataset.index
         self.lengths: np.ndarray = index.sequence_lengths
         self._offsets: np.ndarray = index.sequence_pointers

@@ -1,0 +1,112 @@
+import gzip
+from pathlib import Path
+
+import pytest
+
+from tsjt_ds.config.recipe import DataConfig
+from tsjt_ds.data.cleaning import INVALID_UTF8, NO_TAB, PairReport
+from tsjt_ds.data.readers import CorpusFiles, check_files, corpora_of, read_pairs
+from tsjt_ds.errors import UserError
+
+
+def config(directory: Path, **values: object) -> DataConfig:
+    names = {split: f"{directory}/{split}.{{pair}}.tsv" for split in ("train", "dev", "test")}
+    return DataConfig.model_validate(
+        {"prepared": "p", "pairs": ["en-de", "en-fr"], **names, **values}
+    )
+
+
+def read(*files: Path) -> tuple[list[tuple[str, str]], PairReport]:
+    report = PairReport()
+    return list(read_pairs(CorpusFiles("data.train", files), report)), report
+
+
+def test_tsv_plain_and_gzip_give_the_same_pairs(tmp_path: Path) -> None:
+    text = "a b\tä β\tthird column\r\nc\td\nno end\tof line"
+    (tmp_path / "x.tsv").write_bytes(text.encode())
+    (tmp_path / "x.tsv.gz").write_bytes(gzip.compress(text.encode()))
+    expected = [("a b", "ä β"), ("c", "d"), ("no end", "of line")]
+    assert read(tmp_path / "x.tsv")[0] == expected
+    assert read(tmp_path / "x.tsv.gz")[0] == expected
+
+
+def test_unusual_line_separators_do_not_split_lines(tmp_path: Path) -> None:
+    (tmp_path / "x.tsv").write_bytes("a\u2028b\tc\x85d\x0be\n".encode())
+    assert read(tmp_path / "x.tsv")[0] == [("a\u2028b", "c\x85d\x0be")]
+
+
+def test_bad_lines_are_counted_with_their_places(tmp_path: Path) -> None:
+    file = tmp_path / "x.tsv"
+    file.write_bytes(b"a\tb\nno tab\n\xff\tb\na\t\xc3\n\nc\td\n")
+    pairs, report = read(file)
+    assert pairs == [("a", "b"), ("c", "d")]
+    assert report.read == 6
+    assert report.skipped[NO_TAB] == 2
+    assert report.skipped[INVALID_UTF8] == 2
+    assert report.places == {
+        NO_TAB: [f"{file}:2", f"{file}:5"],
+        INVALID_UTF8: [f"{file}:3", f"{file}:4"],
+    }
+
+
+def test_moses_files_are_read_side_by_side(tmp_path: Path) -> None:
+    (tmp_path / "x.en").write_bytes(b"a\nb\n")
+    (tmp_path / "x.de.gz").write_bytes(gzip.compress(b"c\td\n\n"))
+    assert read(tmp_path / "x.en", tmp_path / "x.de.gz")[0] == [("a", "c\td"), ("b", "")]
+
+
+@pytest.mark.parametrize(
+    ("left", "right"), [(b"a\nb\n", b"c\n"), (b"a\n", b"b\nc\nd\n"), (b"", b"b\n")]
+)
+def test_moses_files_of_different_length_are_refused(
+    tmp_path: Path, left: bytes, right: bytes
+) -> None:
+    (tmp_path / "x.en").write_bytes(left)
+    (tmp_path / "x.de").write_bytes(right)
+    with pytest.raises(UserError) as error:
+        read(tmp_path / "x.en", tmp_path / "x.de")
+    counts = left.count(b"\n"), right.count(b"\n")
+    assert str(error.value).startswith(
+        f"{tmp_path}/x.en has {counts[0]} lines but {tmp_path}/x.de has {counts[1]} ("
+    )
+
+
+def test_damaged_gzip_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.tsv.gz"
+    file.write_bytes(gzip.compress(b"a\tb\n" * 1000)[:-12])
+    with pytest.raises(UserError, match=r"x\.tsv\.gz: damaged gzip"):
+        read(file)
+
+
+def test_placeholders_are_filled(tmp_path: Path) -> None:
+    moses = {"source": "x/{pair}.{source}", "target": "x/{pair}.{target}"}
+    corpora = corpora_of(config(tmp_path, train=["a.{pair}", moses]), "train", "en-fr")
+    assert [corpus.files for corpus in corpora] == [
+        (Path("a.en-fr"),),
+        (Path("x/en-fr.en"), Path("x/en-fr.fr")),
+    ]
+    assert [corpus.key for corpus in corpora] == ["data.train.0", "data.train.1"]
+
+
+def test_unknown_placeholder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data.dev: 'x.\{lang\}' has an unknown placeholder"):
+        check_files(config(tmp_path, dev="x.{lang}"))
+
+
+def test_all_missing_files_are_named_at_once(tmp_path: Path) -> None:
+    for name in ("train.en-de", "dev.en-de", "dev.en-fr", "test.en-fr"):
+        (tmp_path / f"{name}.tsv").touch()
+    with pytest.raises(UserError) as error:
+        check_files(config(tmp_path))
+    assert str(error.value).splitlines() == [
+        f"{tmp_path}/train.en-fr.tsv: no such file (data.train for en-fr)",
+        f"{tmp_path}/test.en-de.tsv: no such file (data.test for en-de)",
+    ]
+
+
+def test_one_file_for_two_pairs_is_refused(tmp_path: Path) -> None:
+    for split in ("train", "dev", "test"):
+        for pair in ("en-de", "en-fr"):
+            (tmp_path / f"{split}.{pair}.tsv").touch()
+    with pytest.raises(UserError, match=r"data\.train names it for en-de and for en-fr"):
+        check_files(config(tmp_path, train=f"{tmp_path}/train.en-de.tsv"))
