@@ -21,12 +21,8 @@ def trained(digits: Path) -> Path:
 @pytest.mark.system
 def test_both_capacities_copy_and_reverse(trained: Path) -> None:
     tsjt("evaluate", trained)
-    scores = json.loads((trained / "evaluation" / "test.json").read_text())
-    bleu = {
-        (capacity, direction): score["bleu"]
-        for capacity, directions in scores["scores"].items()
-        for direction, score in directions.items()
-    }
+    table = json.loads((trained / "evaluation" / "test.json").read_text())
+    bleu = {(row["capacity"], row["direction"]): row["scores"]["bleu"] for row in table["results"]}
     assert set(bleu) == {(c, d) for c in ("low", "high") for d in ("dig-cpy", "dig-rev")}
     assert min(bleu.values()) >= 98, bleu
 

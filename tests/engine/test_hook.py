@@ -1,0 +1,62 @@
+"""The joint-loss hook: weights by stage, and idle capacities left alone."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.engine.training import make_engine, train
+from tests.ranks import run_ranks
+from tests.tiny import tiny_recipe
+from tsjt_ds.config.recipe import Recipe, ScheduleConfig
+from tsjt_ds.parallel.groups import World
+from tsjt_ds.parallel.layout import Layout
+
+
+def two_stages(second: dict[str, float]) -> Recipe:
+    stages = [
+        {"name": "joint", "steps": 2, "weights": {"low": 0.5, "high": 0.5}},
+        {"name": "second", "steps": 2, "weights": second},
+    ]
+    schedule = ScheduleConfig.model_validate({"stages": stages})
+    return tiny_recipe().model_copy(update={"schedule": schedule})
+
+
+def train_two_stages(world: World, recipe: Recipe) -> dict[str, Any]:
+    """Objectives and losses of four steps, and weights before and after the second stage."""
+    engine = make_engine(world, recipe, owner_groups=True)
+
+    def weights() -> dict[str, Tensor]:
+        return {n: p.detach().clone() for n, p in engine.model.canonical_parameters()}
+
+    first = train(engine, range(2))
+    before = weights()
+    second = train(engine, range(2, 4))
+    return {"results": first + second, "before": before, "after": weights()}
+
+
+@pytest.mark.parallel
+@pytest.mark.parametrize("layout", [Layout(), Layout(2, 1, 1)], ids=["plain", "pipeline"])
+def test_weights_change_at_the_boundary(layout: Layout) -> None:
+    second = {"low": 0.1, "high": 0.9}
+    for rank in run_ranks(train_two_stages, layout, two_stages(second)):
+        for step, result in enumerate(rank["results"]):
+            weights = {"low": 0.5, "high": 0.5} if step < 2 else second
+            expected = sum(weights[c] * result.losses[f"{c}/loss"] for c in weights)
+            assert result.objective == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parallel
+@pytest.mark.parametrize("layout", [Layout(), Layout(2, 1, 1)], ids=["plain", "pipeline"])
+def test_what_only_an_idle_capacity_owns_does_not_move(layout: Layout) -> None:
+    recipe = two_stages({"low": 1.0, "high": 0.0})
+    moved: dict[str, bool] = {}
+    for rank in run_ranks(train_two_stages, layout, recipe):
+        before, after = rank["before"], rank["after"]
+        moved |= {name: not torch.equal(before[name], after[name]) for name in before}
+    idle = ("encoder.1.", "encoder.2.", "decoder.1.")
+    assert not any(moved[name] for name in moved if name.startswith(idle))
+    assert moved["encoder.0.ffn.fc1.weight"]
+    assert moved["decoder.0.final_norms.low.weight"]
+    assert moved["embedding.tokens.weight"]
