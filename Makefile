@@ -1,0 +1,32 @@
+# Two commands: `make quickstart` and `make test`. Each installs what it needs into .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+# One thread a rank: two ranks share two cores.
+CPU := DS_ACCELERATOR=cpu OMP_NUM_THREADS=1
+RECIPE := recipes/quickstart.yaml
+CONFIG := ds_configs/cpu_pipeline2.json
+
+.PHONY: quickstart test lint
+
+quickstart: $(INSTALLED)
+	$(BIN)/python launchers/quickstart_corpus.py corpora/quickstart
+	$(BIN)/tsjt prepare $(RECIPE)
+	$(CPU) $(BIN)/deepspeed -q --num_gpus 2 launchers/train.py --recipe $(RECIPE) \
+		--deepspeed_config $(CONFIG)
+	$(BIN)/tsjt evaluate runs/quickstart
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+# torch goes first and alone: any other way in pulls its CUDA build.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt setuptools wheel torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@
