@@ -95,7 +95,7 @@ def test_keys_reach_deepspeed_as_written(tmp_path: Path) -> None:
 
 def test_overrides_are_typed(tmp_path: Path) -> None:
     overrides = ["optimizer.params.lr=5e-4", "tsjt.pipeline=1", "bf16.enabled=true"]
-    config = load(tmp_path, {}, overrides=overrides)
+    config = load(tmp_path, {"zero_optimization": {"stage": 1}}, overrides=overrides)
     assert config.raw["optimizer"]["params"]["lr"] == 5e-4
     assert config.precision == "bf16"
 
@@ -181,7 +181,8 @@ CONTRADICTIONS: list[tuple[dict[str, Any], int, str]] = [
         1,
         "zero_optimization.offload_param.nvme_path: missing",
     ),
-    ({"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}, 1, "need ZeRO"),
+    ({"data_types": {"grad_accum_dtype": "bf16"}}, 1, "bf16 gradients of a fp32 model need ZeRO"),
+    ({"bf16": {"enabled": True}}, 1, "zero_optimization.stage: 0 in bf16"),
     ({"pipeline": {"stages": 4}}, 1, "pipeline.stages: 4 contradicts tsjt.pipeline 1"),
     ({"pipeline": {"partition": "uniform"}}, 1, "pipeline.partition: DeepSpeed ignores it"),
     ({"pipeline": {"activation_checkpoint_interval": 1}}, 1, "activation_checkpoint_interval"),

@@ -88,7 +88,12 @@ def _precision(file: DeepSpeedFile) -> Mistakes:
     stage = file.zero_optimization.stage
     model = "fp16" if file.fp16.enabled else "bf16" if file.bf16.enabled else "fp32"
     accumulated = file.data_types.grad_accum_dtype or model
-    if stage == 0 and accumulated != model:
+    if stage == 0 and model != "fp32":
+        yield (
+            f"zero_optimization.stage: 0 in {model} keeps fp32 weights in a form that checkpoints "
+            "do not read (set stage 1: the same on one process, less memory on several)"
+        )
+    elif stage == 0 and accumulated != model:
         yield (
             f"data_types.grad_accum_dtype: {accumulated} gradients of a {model} model need ZeRO "
             "(set zero_optimization.stage 1)"

@@ -76,7 +76,9 @@ class MasterState:
         state = self.inner.state[self._flat_parameters()[0]]
         counters = {k: float(v) for k, v in state.items() if not torch.is_tensor(v) or not v.dim()}
         group = self.inner.param_groups[0]
-        return counters or {"step": float(group["step"])}
+        if not counters and "step" in group:  # DeepSpeed's own Adam counts there.
+            counters = {"step": float(group["step"])}
+        return counters
 
     def _moments(self) -> list[str]:
         state = self.inner.state[self._flat_parameters()[0]]
