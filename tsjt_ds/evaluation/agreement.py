@@ -46,7 +46,7 @@ def greedy_agreement(
     sources = translator.encode(lines, source)
     theirs = translator.translate_pieces(sources, target)
     limits = [translator.target_limit(len(pieces)) for pieces in sources]
-    ours = _generate(huggingface, lines, source, target, max(limits, default=0))
+    ours = _generate(huggingface, lines, source, target, limits)
     same = sum(
         pieces[: limit - 1] == other[: limit - 1]
         for pieces, other, limit in zip(ours, theirs, limits, strict=True)
@@ -55,31 +55,35 @@ def greedy_agreement(
 
 
 def _generate(
-    directory: Path, lines: Sequence[str], source: str, target: str, limit: int
+    directory: Path, lines: Sequence[str], source: str, target: str, limits: Sequence[int]
 ) -> list[list[str]]:
+    """Greedy pieces of each line, at least up to its limit or its end."""
     transformers_logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = AutoModelForSeq2SeqLM.from_pretrained(directory)
     tag = tokenizer.convert_tokens_to_ids(language_tag(target))
-    result = []
+    result: list[list[str]] = [[] for _ in lines]
+    # Lines of like limits together: a batch is decoded as long as its longest.
+    order = sorted(range(len(lines)), key=lambda index: limits[index])
     for start in range(0, len(lines), BATCH_LINES):
-        texts = [f"{language_tag(source)} {line}" for line in lines[start : start + BATCH_LINES]]
-        batch = tokenizer(texts, return_tensors="pt", padding=True)
+        batch = order[start : start + BATCH_LINES]
+        texts = [f"{language_tag(source)} {lines[index]}" for index in batch]
+        inputs = tokenizer(texts, return_tensors="pt", padding=True)
         with torch.inference_mode():
             output = model.generate(
-                **batch,
+                **inputs,
                 forced_bos_token_id=tag,
                 num_beams=1,
                 do_sample=False,
                 max_length=None,
-                max_new_tokens=limit,
+                max_new_tokens=limits[batch[-1]],
             )
-        for row in output.tolist():
+        for index, row in zip(batch, output.tolist(), strict=True):
             # </s> [tag] pieces </s>, then padding.
             pieces = row[2:]
             if tokenizer.eos_token_id in pieces:
                 pieces = pieces[: pieces.index(tokenizer.eos_token_id)]
-            result.append(tokenizer.convert_ids_to_tokens(pieces))
+            result[index] = tokenizer.convert_ids_to_tokens(pieces)
     return result
 
 
