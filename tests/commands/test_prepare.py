@@ -81,7 +81,7 @@ def short_target(corpus: Path) -> None:
         (None, ["data.max_segment_tokens=1"], "data.train: no usable segment for en-de (60 read"),
         (
             short_target,
-            ["data.train={{source: '{0}/train.en-de.tsv', target: '{0}/short.{{{{target}}}}'}}"],
+            ["data.train={{source: '{0}/train.en-de.tsv', target: '{0}/short.{{target}}'}}"],
             "{0}/train.en-de.tsv has 60 lines but {0}/short.de has 1 (",
         ),
     ],

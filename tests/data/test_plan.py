@@ -49,7 +49,7 @@ def as_lists(plan: Plan, step: int) -> list[list[int]]:
     return [row.tolist() for row in plan.rows(step)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.integers(1, 200), min_size=1, max_size=4),
     st.integers(0, 5),
