@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tsjt_ds.engine.engine import Engine, StepResult
 from tsjt_ds.engine.schedule import Schedule
 
@@ -61,6 +63,8 @@ class MetricsHook:
             "seconds": round(seconds, 6),
             "target_tokens_per_second": round(tokens / seconds, 1),
         }
+        if engine.world.device.type == "cuda":
+            record["device_memory_bytes"] = torch.cuda.max_memory_allocated()
         self.file.write(json.dumps(record) + "\n")
         self.file.flush()
         self._to_board(step, record)

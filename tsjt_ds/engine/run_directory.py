@@ -64,8 +64,7 @@ def record_start(
     path = recipe.run_path
     path.mkdir(parents=True, exist_ok=True)
     (path / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
-    resolved = {"tsjt": config.tsjt.model_dump(), **config.raw}
-    (path / "ds_config.json").write_text(json.dumps(resolved, indent=2) + "\n")
+    (path / "ds_config.json").write_text(json.dumps(config.resolved, indent=2) + "\n")
     kept = path / "environment.json"
     starts = json.loads(kept.read_text()) if kept.exists() else []
     starts.append(

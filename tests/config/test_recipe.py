@@ -1,0 +1,115 @@
+"""Recipes: every mistake is one line that names the key and the remedy."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.tiny import tiny_recipe
+from tsjt_ds.config.recipe import dump_recipe, load_recipe
+from tsjt_ds.errors import UserError
+
+
+def write(path: Path, **changes: Any) -> Path:
+    """The tiny recipe with ``section__key=value`` changes; None deletes a key."""
+    values = tiny_recipe().model_dump()
+    for name, value in changes.items():
+        *sections, key = name.split("__")
+        section = values
+        for part in sections:
+            section = section[part]
+        if value is None:
+            del section[key]
+        else:
+            section[key] = value
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    return path
+
+
+def message(path: Path, *overrides: str) -> str:
+    with pytest.raises(UserError) as error:
+        load_recipe(path, list(overrides))
+    return str(error.value)
+
+
+STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"sede": 1}, "sede: unknown key (did you mean 'seed'?)"),
+        ({"model__dmodel": 8}, "model.dmodel: unknown key (did you mean 'd_model'?)"),
+        (
+            {"model__capacities__low__encoder_layer": 1},
+            "model.capacities.low.encoder_layer: unknown key (did you mean 'encoder_layers'?)",
+        ),
+        ({"model__ffn_dim": "wide"}, "model.ffn_dim: input should be a valid integer"),
+        ({"model__ffn_dim": 0}, "model.ffn_dim: input should be greater than 0, not 0"),
+        ({"data__prepared": None}, "data.prepared: missing (add this key)"),
+        ({"model__attention_heads": 5}, "d_model 32 is not divisible by attention_heads 5"),
+        ({"tokenizer__vocab_size": 63}, "tokenizer.vocab_size: 63 is no multiple of 8 (use 64)"),
+        ({"data__max_segment_tokens": 30}, "30 and 2 tags do not fit a row of 24 tokens"),
+        ({"data__pairs": ["en-de", "en-de"]}, "a pair is named twice"),
+        ({"data__directions": ["en-cs"]}, "direction 'en-cs' is of no pair in pairs"),
+        ({"data__pairs": ["english"]}, "data.pairs.0: string should match pattern"),
+        (
+            {"model__capacities__high": {"encoder_layers": 1, "decoder_layers": 1}},
+            "capacities 'low' and 'high' are the same network",
+        ),
+        (
+            {"schedule__stages": [{**STAGE, "weights": {"low": 0.5, "hihg": 0.5}}]},
+            "stage 'joint' weighs capacity 'hihg' (did you mean 'high'?)",
+        ),
+        (
+            {"schedule__stages": [{**STAGE, "weights": {"low": 1.0}}]},
+            "stage 'joint' has no weight for 'high'",
+        ),
+        (
+            {"schedule__stages": [{**STAGE, "weights": {"low": 0.5, "high": 0.6}}]},
+            "schedule.stages.0.weights: loss weights sum to 1.1 (make the sum 1)",
+        ),
+        ({"schedule__stages": [STAGE, STAGE]}, "two stages have the same name"),
+    ],
+)
+def test_each_mistake_is_one_line(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
+    path = write(tmp_path / "recipe.yaml", **changes)
+    found = message(path)
+    assert expected in found
+    assert found.startswith(str(path))
+    assert "\n" not in found
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "recipe.yaml", sede=1, model__ffn_dim="wide", data__test=None)
+    assert len(message(path).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a: [", "no valid YAML"), ("- a", "holds no mapping"), (None, "No such file")],
+)
+def test_a_file_that_is_no_recipe(tmp_path: Path, text: str | None, expected: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    if text is not None:
+        path.write_text(text)
+    assert expected in message(path)
+
+
+def test_overrides(tmp_path: Path) -> None:
+    path = write(tmp_path / "recipe.yaml")
+    recipe = load_recipe(
+        path, ["model.d_model=64", "schedule.stages.0.steps=7", "data.pairs=[en-cs]"]
+    )
+    assert (recipe.model.d_model, recipe.schedule.steps) == (64, 7)
+    assert recipe.data.trained_directions == ["en-cs"]
+    assert "no key.path=value" in message(path, "seed")
+    assert "schedule.stages has no key '9'" in message(path, "schedule.stages.9.steps=1")
+
+
+def test_dumped_and_loaded_is_the_same(tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_recipe(recipe))
+    assert load_recipe(path) == recipe
