@@ -5,4 +5,4 @@ import os
 os.environ["DS_ACCELERATOR"] = "cpu"
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import tsjt_ds.engine.engine
+import tsjt_ds.engine.engine  # noqa: F401

@@ -74,3 +74,22 @@ def test_only_the_first_rank_speaks(
 ) -> None:
     monkeypatch.setenv("RANK", "1")
     assert errors(capsys, arguments) == []
+
+
+def test_a_model_that_the_layout_cannot_cut(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "18")
+    found = errors(
+        capsys,
+        [*arguments, "--set", "deepspeed.tsjt.pipeline=6", "--set", "deepspeed.tsjt.tensor=3"],
+    )
+    assert any(
+        "tsjt.tensor: 3 does not divide the recipe's model.attention_heads, 4" in f for f in found
+    )
+    assert any(
+        "tsjt.pipeline: 6 pipeline stages for 5 encoder and decoder layers" in f for f in found
+    )
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    found = errors(capsys, [*arguments, "--set", "deepspeed.tsjt.partition=[0, 3, 9]"])
+    assert any("tsjt.partition: ends at 9, but the composite has 8 layers" in f for f in found)

@@ -1,18 +1,25 @@
 """From a rank's command line to the train loop."""
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig, load_deepspeed_config
+from tsjt_ds.config.layout_rules import check_layout
 from tsjt_ds.config.recipe import Recipe, load_recipe
 from tsjt_ds.data.prepared import PreparedData
-from tsjt_ds.engine.run_directory import check_run_directory, record_start
+from tsjt_ds.engine.run_directory import (
+    check_resume_path,
+    check_run_directory,
+    record_start,
+)
 from tsjt_ds.errors import UserError
 from tsjt_ds.parallel.layout import Layout
 
@@ -81,32 +88,38 @@ def _train(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> tuple[Recipe, DeepSpeedConfig, PreparedData]:
     """Everything that can be known to be wrong before any process group is made, at once."""
-    from tsjt_ds.engine.trainer import check_resume_path
-
-    mistakes: list[str] = []
     ours = [item for item in args.overrides if not item.startswith(DEEPSPEED_PREFIX)]
     theirs = [item.removeprefix(DEEPSPEED_PREFIX) for item in args.overrides if item not in ours]
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    mistakes: list[str] = []
     recipe = config = prepared = None
-    try:
+    with _collected(mistakes):
         recipe = load_recipe(args.recipe, ours)
-    except UserError as error:
-        mistakes.append(str(error))
-    try:
+    with _collected(mistakes):
         config = load_deepspeed_config(args.deepspeed_config, theirs, world_size=world_size)
-    except UserError as error:
-        mistakes.append(str(error))
+    if recipe is not None and config is not None:
+        with _collected(mistakes):
+            check_layout(recipe, config.tsjt, str(args.deepspeed_config))
+    with _collected(mistakes):
+        check_resume_path(args.resume)
     if recipe is not None:
-        try:
+        with _collected(mistakes):
             prepared = PreparedData.open(recipe.prepared_path)
             prepared.check(recipe)
+        with _collected(mistakes):
             check_run_directory(recipe, args.resume)
-            check_resume_path(args.resume)
-        except UserError as error:
-            mistakes.append(str(error))
     if mistakes or recipe is None or config is None or prepared is None:
         raise UserError("\n".join(mistakes))
     return recipe, config, prepared
+
+
+@contextlib.contextmanager
+def _collected(mistakes: list[str]) -> Iterator[None]:
+    """Keep a user's mistake for later, so that all are told together."""
+    try:
+        yield
+    except UserError as error:
+        mistakes.append(str(error))
 
 
 def _quiet_libraries() -> None:

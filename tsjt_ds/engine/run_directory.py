@@ -12,7 +12,7 @@ from typing import Any
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig
 from tsjt_ds.config.recipe import Recipe, dump_recipe, load_recipe
-from tsjt_ds.engine.checkpoint_files import complete_checkpoints
+from tsjt_ds.engine.checkpoint_files import complete_checkpoints, damage
 from tsjt_ds.errors import UserError
 
 RECORDED = ("tsjt-ds", "torch", "deepspeed", "megatron-core", "numpy", "sentencepiece")
@@ -55,6 +55,19 @@ def check_run_directory(recipe: Recipe, resume: str) -> None:
             f"{path}: holds a run already (--resume auto continues it; or choose another "
             "run_directory)"
         )
+
+
+def check_resume_path(resume: str) -> None:
+    """Refuse a ``--resume`` path that is no checkpoint.
+
+    Raises:
+        UserError: it does not exist or is damaged.
+    """
+    if resume in ("auto", "none"):
+        return
+    fault = damage(Path(resume)) if Path(resume).is_dir() else "is no directory"
+    if fault:
+        raise UserError(f"--resume {resume}: {fault} (name a checkpoint: RUN/checkpoints/step-...)")
 
 
 def record_start(

@@ -22,7 +22,6 @@ from tsjt_ds.engine.hook import JointLossHook
 from tsjt_ds.engine.metrics import MetricsHook
 from tsjt_ds.engine.run_directory import training_identity
 from tsjt_ds.engine.schedule import Schedule
-from tsjt_ds.errors import UserError
 from tsjt_ds.model.composite import Composite
 from tsjt_ds.parallel.groups import World
 
@@ -124,19 +123,6 @@ class Trainer:
     def _say(self, message: str) -> None:
         if self.world.is_main:
             print(message, flush=True)
-
-
-def check_resume_path(resume: str) -> None:
-    """Refuse a ``--resume`` path that is no checkpoint.
-
-    Raises:
-        UserError: it does not exist or is damaged.
-    """
-    if resume in ("auto", "none"):
-        return
-    fault = damage(Path(resume)) if Path(resume).is_dir() else "is no directory"
-    if fault:
-        raise UserError(f"--resume {resume}: {fault} (name a checkpoint: RUN/checkpoints/step-...)")
 
 
 def _digest(values: dict[str, object]) -> str:

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from tsjt_ds.errors import UserError
-
 
 def partition_by_cost(costs: Sequence[float], own: Sequence[bool], stages: int) -> list[int]:
     """The cut that makes the most expensive stage as cheap as can be.
@@ -18,7 +16,7 @@ def partition_by_cost(costs: Sequence[float], own: Sequence[bool], stages: int) 
         First layer of each stage, and the number of layers at the end: stages + 1 numbers.
 
     Raises:
-        UserError: there are fewer layers with own parameters than stages.
+        ValueError: there are fewer layers with own parameters than stages.
     """
     layers = len(costs)
     total, owned = [0.0], [0]
@@ -26,10 +24,7 @@ def partition_by_cost(costs: Sequence[float], own: Sequence[bool], stages: int) 
         total.append(total[-1] + cost)
         owned.append(owned[-1] + has_own)
     if owned[-1] < stages:
-        raise UserError(
-            f"tsjt.pipeline: {stages} pipeline stages, but only {owned[-1]} encoder and decoder "
-            f"layers (lower it to {owned[-1]} or less)"
-        )
+        raise ValueError(f"{stages} stages for {owned[-1]} layers with parameters of their own")
     # best[stop]: the cheapest maximum over the first layers up to stop, and where its cut is.
     best: list[tuple[float, int]] = [
         (total[stop] if owned[stop] else float("inf"), 0) for stop in range(layers + 1)
