@@ -1,3 +1,4 @@
+import queue
 from typing import Any
 
 import pytest
@@ -68,15 +69,17 @@ def test_an_error_in_the_thread_reaches_the_caller(plan: Plan) -> None:
 
 
 def test_the_next_step_is_assembled_ahead(plan: Plan, reader: RowReader) -> None:
-    read_steps: list[int] = []
+    assembled: queue.Queue[int] = queue.Queue()
 
     class Counting:
         def read(self, rows: Any) -> Any:
-            read_steps.append(len(read_steps))
+            assembled.put(len(rows))
             return reader.read(rows)
 
     loader = MicroBatches(plan, Counting(), micro_batch_rows=ROWS, accumulation=1)  # type: ignore[arg-type]
     for step in range(3):
         loader.step(step)
+    for _ in range(4):
+        assert assembled.get(timeout=30) == ROWS
     loader.close()
-    assert len(read_steps) <= 4
+    assert assembled.empty()

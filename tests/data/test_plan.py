@@ -78,7 +78,8 @@ def test_token_counts_are_those_of_the_rows() -> None:
 def test_epochs_and_seeds_differ() -> None:
     plan = make_plan(rows_per_step=1)
     first, second = epoch_rows(plan, 0), epoch_rows(plan, 1)
-    assert [row.tolist() for row in first] != [row.tolist() for row in second]
+    neighbours = [{frozenset(row.tolist()) for row in rows} for rows in (first, second)]
+    assert len(neighbours[0] & neighbours[1]) < len(first) / 2
     assert as_lists(plan, 0) != as_lists(make_plan(rows_per_step=1, seed=2), 0)
 
 

@@ -27,8 +27,9 @@ def test_megatron_reads_what_was_written(
     assert dataset.index.dtype is dtype
 
 
-def test_gather_equals_reading_one_by_one(tmp_path: Path) -> None:
-    write(tmp_path / "shard", 65000)
+@pytest.mark.parametrize("vocab_size", [65000, 128000])
+def test_gather_equals_reading_one_by_one(tmp_path: Path, vocab_size: int) -> None:
+    write(tmp_path / "shard", vocab_size)
     shard = Shard(tmp_path / "shard")
     order = np.array([4, 1, 0, 0, 3])
     tokens, lengths = shard.gather(order)
