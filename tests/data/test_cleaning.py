@@ -52,16 +52,17 @@ def test_filter_names_the_reason() -> None:
     ("source", "target", "expected"),
     [
         (10, 10, None),
-        (11, 3, TOO_LONG),
-        (3, 11, TOO_LONG),
-        (8, 2, None),
-        (9, 2, LENGTH_RATIO),
-        (2, 9, LENGTH_RATIO),
+        (12, 3, TOO_LONG),
+        (3, 12, TOO_LONG),
+        (10, 1, None),
+        (1, 10, None),
+        (11, 1, LENGTH_RATIO),
+        (1, 11, LENGTH_RATIO),
         (0, 3, EMPTY),
     ],
 )
 def test_length_reason(source: int, target: int, expected: str | None) -> None:
-    assert length_reason(source, target, longest=10, max_ratio=4.0) == expected
+    assert length_reason(source, target, longest=11, max_ratio=4.0) == expected
 
 
 def test_report_counts_all_and_places_a_few() -> None:

@@ -13,15 +13,23 @@ def apply_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str
     """A copy of ``values`` with each ``key.path=value`` put in; list items go by number.
 
     Raises:
-        UserError: an override has no ``=``, or its path runs through a plain value.
+        UserError: an override has no ``=``, its value is no YAML, or its path runs through a
+            plain value.
     """
     result = copy.deepcopy(dict(values))
     for override in overrides:
         path, separator, text = override.partition("=")
         if not separator or not path:
             raise UserError(f"--set {override}: no key.path=value (e.g. --set seed=2)")
-        _put(result, path.split("."), yaml.safe_load(text), override)
+        _put(result, path.split("."), _value(text, override), override)
     return result
+
+
+def _value(text: str, override: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: its value is no valid YAML (quote it)") from None
 
 
 def _put(values: Any, path: list[str], value: Any, override: str) -> None:

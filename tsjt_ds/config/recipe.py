@@ -53,7 +53,8 @@ class DataConfig(Section):
     max_segment_tokens: Positive = 126
     """Longer segments are skipped and counted."""
     max_length_ratio: Annotated[float, Field(ge=1.0)] = 4.0
-    """Pairs whose longer side has more than this many times the tokens of the other are skipped."""
+    """Pairs whose longer side has more than this many times the tokens of the other, 2 tags
+    included on both sides, are skipped and counted."""
     row_source_tokens: Positive = 128
     """Fixed length of a packed row on the encoder's side."""
     row_target_tokens: Positive = 128

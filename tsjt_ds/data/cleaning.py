@@ -7,6 +7,8 @@ from collections.abc import Set
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tsjt_ds.data.tokenizer import SEGMENT_TAGS
+
 NO_TAB = "no tab"
 INVALID_UTF8 = "invalid UTF-8"
 EMPTY = "empty"
@@ -97,7 +99,8 @@ def length_reason(source: int, target: int, longest: int, max_ratio: float) -> s
         return TOO_LONG
     if shorter == 0:
         return EMPTY
-    if longer > max_ratio * shorter:
+    # With their tags: or one token against five would be too much.
+    if longer + SEGMENT_TAGS > max_ratio * (shorter + SEGMENT_TAGS):
         return LENGTH_RATIO
     return None
 
