@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import M2M100Config, M2M100ForConditionalGeneration
 
-from tsjt_ds.config.recipe import CapacityConfig, ModelConfig, languages_of
+from tsjt_ds.config.recipe import SEGMENT_TAGS, CapacityConfig, ModelConfig, languages_of
 from tsjt_ds.data.prepared import PreparedData
-from tsjt_ds.data.tokenizer import EOS_ID, PAD_ID, SEGMENT_TAGS
+from tsjt_ds.data.tokenizer import EOS_ID, PAD_ID
 from tsjt_ds.model.cost import training_flops
 
 POOL_BATCHES = 50

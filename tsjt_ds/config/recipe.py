@@ -14,6 +14,9 @@ PAIR_PATTERN = r"^[a-z]{2,3}(_[A-Za-z]+)?-[a-z]{2,3}(_[A-Za-z]+)?$"
 Pair = Annotated[str, Field(pattern=PAIR_PATTERN)]
 Positive = Annotated[int, Field(gt=0)]
 
+SEGMENT_TAGS = 2
+"""Tokens that every segment has beside its text: the language's tag and ``</s>``."""
+
 
 def languages_of(pair: str) -> tuple[str, str]:
     """``"en-de"`` → ``("en", "de")``."""
@@ -70,10 +73,11 @@ class DataConfig(Section):
                 remedy = nearest(direction, sorted(known))
                 raise ValueError(f"direction {direction!r} is of no pair in pairs ({remedy})")
         shortest = min(self.row_source_tokens, self.row_target_tokens)
-        if self.max_segment_tokens + 2 > shortest:
+        if self.max_segment_tokens + SEGMENT_TAGS > shortest:
             raise ValueError(
-                f"max_segment_tokens {self.max_segment_tokens} and 2 tags do not fit a row of "
-                f"{shortest} tokens (lower it to {shortest - 2}, or lengthen the rows)"
+                f"max_segment_tokens {self.max_segment_tokens} and {SEGMENT_TAGS} tags do not fit "
+                f"a row of {shortest} tokens (lower it to {shortest - SEGMENT_TAGS}, or lengthen "
+                "the rows)"
             )
         return self
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tsjt_ds.config.recipe import SEGMENT_TAGS
 from tsjt_ds.data.packing import PackedRows, pack
 from tsjt_ds.data.sampling import DirectionSampler, random_order
-from tsjt_ds.data.tokenizer import SEGMENT_TAGS
 
 if TYPE_CHECKING:
     from tsjt_ds.config.recipe import DataConfig

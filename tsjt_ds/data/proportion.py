@@ -2,10 +2,9 @@
 
 import math
 
-from tsjt_ds.config.recipe import DataConfig
+from tsjt_ds.config.recipe import SEGMENT_TAGS, DataConfig
 from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.data.sampling import DirectionSampler
-from tsjt_ds.data.tokenizer import SEGMENT_TAGS
 
 _NEGLIGIBLE_SHARE = 0.01
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tsjt_ds.config.recipe import languages_of
+from tsjt_ds.config.recipe import SEGMENT_TAGS, languages_of
 from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.data.shards import Shard
-from tsjt_ds.data.tokenizer import EOS_ID, PAD_ID, SEGMENT_TAGS
+from tsjt_ds.data.tokenizer import EOS_ID, PAD_ID
 
 
 class RowReader:

@@ -14,8 +14,6 @@ from tsjt_ds.errors import UserError
 
 BOS_ID, PAD_ID, EOS_ID, UNK_ID = range(4)
 FIRST_LANGUAGE_ID = 4
-SEGMENT_TAGS = 2
-"""A language tag in front of a segment's tokens and ``</s>`` after them."""
 
 # The result of parallel training depends on the number of threads, so that is fixed.
 _TRAINING_THREADS = 2

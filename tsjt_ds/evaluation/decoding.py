@@ -10,7 +10,8 @@ from typing import Any
 
 import ctranslate2
 
-from tsjt_ds.data.tokenizer import EOS_ID, SEGMENT_TAGS, Tokenizer, language_tag
+from tsjt_ds.config.recipe import SEGMENT_TAGS
+from tsjt_ds.data.tokenizer import EOS_ID, Tokenizer, language_tag
 from tsjt_ds.errors import UserError
 from tsjt_ds.export.record import MAX_POSITIONS, NEVER_GENERATED, TOKENIZER_FILE
 
