@@ -8,6 +8,7 @@ from torch import distributed
 
 from tests.tiny import tiny_recipe
 from tsjt_ds.config.recipe import dump_recipe
+from tsjt_ds.engine import launch
 from tsjt_ds.engine.launch import main
 
 
@@ -69,11 +70,16 @@ def test_data_that_was_not_prepared(
     assert "nowhere: holds no prepared data (run `tsjt prepare`)" in found
 
 
-def test_only_the_first_rank_speaks(
+def test_the_first_rank_speaks_first(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The others wait for it; what only they have found, they say then."""
+    waited: list[float] = []
+    monkeypatch.setattr(launch.time, "sleep", waited.append)
     monkeypatch.setenv("RANK", "1")
-    assert errors(capsys, arguments) == []
+    [found] = errors(capsys, arguments)
+    assert found.startswith("train: rank 1: error:")
+    assert waited == [launch.PATIENCE]
 
 
 def test_a_model_that_the_layout_cannot_cut(
@@ -93,3 +99,5 @@ def test_a_model_that_the_layout_cannot_cut(
     monkeypatch.setenv("WORLD_SIZE", "2")
     found = errors(capsys, [*arguments, "--set", "deepspeed.tsjt.partition=[0, 3, 9]"])
     assert any("tsjt.partition: ends at 9, but the composite has 8 layers" in f for f in found)
+    found = errors(capsys, [*arguments, "--set", "deepspeed.tsjt.partition=[0, 7, 8]"])
+    assert any("pipeline stage [7, 8) has no encoder or decoder layer" in f for f in found)

@@ -1,6 +1,7 @@
 """What a recipe's model and a DeepSpeed file's layout must agree on. Imports no torch."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from tsjt_ds.config.deepspeed_sections import TsjtSection
 from tsjt_ds.config.recipe import Recipe
@@ -51,3 +52,11 @@ def _pipeline(recipe: Recipe, tsjt: TsjtSection) -> Iterator[str]:
             f"source embedding, {stacks} encoder and decoder layers, target embedding between "
             f"them, head (end it with {layers})"
         )
+    elif isinstance(tsjt.partition, list):
+        tied = {0, recipe.model.encoder_layers + 1, layers - 1}
+        for start, stop in pairwise(tsjt.partition):
+            if tied.issuperset(range(start, stop)):
+                yield (
+                    f"tsjt.partition: pipeline stage [{start}, {stop}) has no encoder or decoder "
+                    "layer, without which DeepSpeed's bf16 optimizer fails (give it one)"
+                )

@@ -7,12 +7,12 @@ that wrote it. Data order and dropout are functions of the step, so there is no 
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.distributed.checkpoint import CheckpointException
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
@@ -21,7 +21,11 @@ from tsjt_ds.engine.checkpoint_files import (
     PARTIAL,
     STATE,
     checkpoint_path,
+    complete_checkpoints,
+    damage,
     delete_older,
+    partial_checkpoints,
+    set_aside_after,
     sha256_of,
     write_manifest,
 )
@@ -35,6 +39,7 @@ from tsjt_ds.engine.checkpoint_tensors import (
 from tsjt_ds.engine.engine import Engine
 from tsjt_ds.engine.master_state import MasterState
 from tsjt_ds.errors import UserError
+from tsjt_ds.parallel.groups import on_main_rank
 from tsjt_ds.parallel.megatron import tensor_group
 
 BYTES_PER_PARAMETER = 12
@@ -57,7 +62,7 @@ class Checkpointer:
         self.engine, self.run_directory = engine, run_directory
         self.keep, self.identity = keep, dict(identity)
         self.master = MasterState(engine.deepspeed.optimizer)
-        self.mesh = DeviceMesh.from_group(tensor_group(), engine.world.device.type)
+        self.mesh = DeviceMesh.from_group(tensor_group(), "cpu")
 
     def save(self, step: int) -> Path:
         """Write the state after ``step`` optimizer steps.
@@ -67,16 +72,18 @@ class Checkpointer:
         """
         path = checkpoint_path(self.run_directory, step)
         partial = path.with_name(path.name + PARTIAL)
-        self._on_main(lambda: self._make_room(partial), "written", partial)
+        tensors = self._tensors()
         try:
-            save_tensors(self._tensors(), partial)
-        except (OSError, RuntimeError, CheckpointException) as error:
-            self._on_main(lambda: shutil.rmtree(partial, ignore_errors=True), "written", partial)
+            on_main_rank(self.engine.world, lambda: self._make_room(partial))
+            save_tensors(tensors, partial)
+            on_main_rank(self.engine.world, lambda: self._finish(step, partial, path))
+        except (OSError, UserError, CheckpointException) as error:
+            if self.engine.world.is_main:
+                shutil.rmtree(partial, ignore_errors=True)
             raise UserError(
                 f"{path}: checkpoint could not be written: {_cause(error)} (free some disk or "
                 "choose another run_directory, then resume; earlier checkpoints are untouched)"
             ) from error
-        self._on_main(lambda: self._finish(step, partial, path), "written", partial)
         return path
 
     def _make_room(self, partial: Path) -> None:
@@ -100,6 +107,7 @@ class Checkpointer:
 
     def _small_state(self, step: int) -> dict[str, Any]:
         deepspeed = self.engine.deepspeed
+        group = self.engine.parameter_groups[0]
         scheduler = deepspeed.lr_scheduler
         scaler = getattr(self.master.optimizer, "loss_scaler", None)
         return {
@@ -107,7 +115,8 @@ class Checkpointer:
             "identity": self.identity,
             "layout": str(self.engine.world.layout),
             "optimizer": self.master.scalars(),
-            "learning_rate": self.engine.parameter_groups[0]["lr"],
+            "configured_rate": self.engine.deepspeed.optimizer_params().get("lr"),
+            "group": {k: group[k] for k in ("lr", "betas", "momentum") if k in group},
             "scheduler": _plain_values(scheduler.state_dict() if scheduler else {}),
             "loss_scaler": _plain_values(vars(scaler) if scaler else {}),
             "global_samples": deepspeed.global_samples,
@@ -115,11 +124,13 @@ class Checkpointer:
         }
 
     def _tensors(self) -> dict[str, Any]:
-        return {
-            f"{kind}/{name}": self._whole(parameter, tensor)
-            for name, parameter in self.engine.model.canonical_parameters()
-            for kind, tensor in self.master.read(parameter).items()
-        }
+        """This rank's share of all tensors, in host memory; data-parallel copies give nothing."""
+        tensors = {}
+        for name, parameter in self.engine.model.canonical_parameters():
+            for kind, tensor in self.master.read(parameter).items():
+                if self.engine.world.coordinates.data == 0:
+                    tensors[f"{kind}/{name}"] = self._whole(parameter, tensor.cpu())
+        return tensors
 
     def _whole(self, parameter: Any, tensor: Tensor) -> Any:
         """Mark a tensor-parallel slice as part of a whole."""
@@ -128,13 +139,31 @@ class Checkpointer:
         axis = [Shard(parameter.partition_dim)]
         return DTensor.from_local(tensor, self.mesh, axis, run_check=False)
 
+    def find(self) -> tuple[Path | None, list[str]]:
+        """The newest sound checkpoint, and what is to be said of others; the same on every rank.
+
+        What a kill left half written is deleted.
+        """
+        return on_main_rank(self.engine.world, lambda: _newest_sound(self.run_directory))
+
+    def verify(self, path: Path) -> None:
+        """Check a checkpoint's files against their checksums.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        on_main_rank(self.engine.world, lambda: verify(path))
+
+    def set_aside_after(self, step: int) -> list[Path]:
+        """Take later checkpoints than ``step`` out of the way; their new names."""
+        return on_main_rank(self.engine.world, lambda: set_aside_after(self.run_directory, step))
+
     def load(self, path: Path) -> int:
         """Read a checkpoint into the engine; the number of optimizer steps it holds.
 
         Raises:
-            UserError: it is damaged, or belongs to another recipe.
+            UserError: it belongs to another recipe.
         """
-        self._on_main(lambda: verify(path), "read", path)
         state = json.loads((path / STATE).read_text())
         for name, value in self.identity.items():
             if state["identity"].get(name) != value:
@@ -157,32 +186,36 @@ class Checkpointer:
 
     def _empty(self, parameter: nn.Parameter) -> Tensor:
         shape = self.master.shape(parameter)
-        return torch.zeros(shape, dtype=torch.float32, device=self.engine.world.device)
+        return torch.zeros(shape, dtype=torch.float32)
 
     def _restore(self, state: dict[str, Any]) -> None:
         deepspeed = self.engine.deepspeed
         scheduler = deepspeed.lr_scheduler
         if scheduler is not None:
             scheduler.load_state_dict({**scheduler.state_dict(), **state["scheduler"]})
+        kept = state["group"]
+        if state["configured_rate"] != deepspeed.optimizer_params().get("lr"):
+            del kept["lr"]  # The user has chosen another.
         for group in self.engine.parameter_groups:
-            group["lr"] = state["learning_rate"]
+            group.update(kept)
         for name, value in state["loss_scaler"].items():
             setattr(self.master.optimizer.loss_scaler, name, value)
         deepspeed.global_steps = state["step"]
         deepspeed.global_samples = state["global_samples"]
         deepspeed.skipped_steps = state["skipped_steps"]
 
-    def _on_main(self, action: Callable[[], None], participle: str, path: Path) -> None:
-        """Do ``action`` on the main rank; if it fails, fail on every rank."""
-        failure = [""]
-        if self.engine.world.is_main:
-            try:
-                action()
-            except (OSError, UserError) as error:
-                failure = [str(error)]
-        distributed.broadcast_object_list(failure, src=0)
-        if failure[0]:
-            raise UserError(f"{path}: checkpoint could not be {participle}: {failure[0]}")
+
+def _newest_sound(run_directory: Path) -> tuple[Path | None, list[str]]:
+    messages = []
+    for path in partial_checkpoints(run_directory):
+        messages.append(f"{path.name}: writing it was cut short; it is deleted, not loaded")
+        shutil.rmtree(path)
+    for path in reversed(complete_checkpoints(run_directory)):
+        fault = damage(path)
+        if not fault:
+            return path, messages
+        messages.append(f"{path.name}: damaged, not loaded: {fault}")
+    return None, messages
 
 
 def _local(tensor: Any) -> Tensor:

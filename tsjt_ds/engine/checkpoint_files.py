@@ -13,6 +13,8 @@ from pathlib import Path
 from tsjt_ds.errors import UserError
 
 PARTIAL = ".partial"
+SUPERSEDED = ".superseded"
+"""Ends the name of a checkpoint that training went back behind."""
 MANIFEST = "manifest.json"
 STATE = "state.json"
 
@@ -30,7 +32,9 @@ def checkpoint_path(run_directory: Path, step: int) -> Path:
 def complete_checkpoints(run_directory: Path) -> list[Path]:
     """Checkpoints that were written to their end, oldest first."""
     return sorted(
-        path for path in checkpoints_of(run_directory).glob("step-*") if path.suffix != PARTIAL
+        path
+        for path in checkpoints_of(run_directory).glob("step-*")
+        if path.suffix not in (PARTIAL, SUPERSEDED)
     )
 
 
@@ -59,25 +63,39 @@ def damage(checkpoint: Path) -> str:
                 return f"{name} has changed since it was written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
+    except OSError as error:
+        name = Path(error.filename).name if error.filename else "a file"
+        return f"{name} cannot be read: {error.strerror}"
     except ValueError:
         return f"{MANIFEST} is no JSON"
     return ""
 
 
-def latest_checkpoint(run_directory: Path) -> Path:
-    """The newest undamaged checkpoint.
+def latest_checkpoint(run_directory: Path) -> tuple[Path, list[str]]:
+    """The newest undamaged checkpoint, and what is wrong with newer ones, a line each.
 
     Raises:
         UserError: there is none.
     """
-    damaged = []
+    damaged: list[str] = []
     for path in reversed(complete_checkpoints(run_directory)):
         fault = damage(path)
         if not fault:
-            return path
+            return path, damaged
         damaged.append(f"{path.name}: {fault}")
     found = f" (damaged: {'; '.join(damaged)})" if damaged else ""
     raise UserError(f"{run_directory}: no checkpoint to read{found} (train this run first)")
+
+
+def set_aside_after(run_directory: Path, step: int) -> list[Path]:
+    """Rename the checkpoints of later steps, so that they are neither loaded nor counted."""
+    aside = []
+    for path in complete_checkpoints(run_directory):
+        if path.name > checkpoint_path(run_directory, step).name:
+            target = path.with_name(path.name + SUPERSEDED)
+            shutil.rmtree(target, ignore_errors=True)
+            aside.append(path.rename(target))
+    return aside
 
 
 def delete_older(run_directory: Path, keep: int) -> None:

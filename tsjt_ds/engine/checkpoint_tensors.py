@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import FileSystemReader
+from torch.distributed.checkpoint import CheckpointException, FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from tsjt_ds.engine.checkpoint_files import damage
@@ -51,16 +51,21 @@ def verify(path: Path) -> None:
 def load_weights(checkpoint: Path) -> dict[str, Tensor]:
     """The composite's whole fp32 weights under canonical names, in one process.
 
+    Args:
+        checkpoint: one that was verified: its checksums are not compared again.
+
     Raises:
-        UserError: the checkpoint is damaged.
+        UserError: a file is missing or cannot be read.
     """
-    verify(checkpoint)
-    tensors = {
-        key: torch.zeros(size, dtype=torch.float32)
-        for key, size in tensor_sizes(checkpoint).items()
-        if key.startswith(f"{WEIGHT}/")
-    }
-    load_tensors(tensors, checkpoint, alone=True)
+    try:
+        tensors = {
+            key: torch.zeros(size, dtype=torch.float32)
+            for key, size in tensor_sizes(checkpoint).items()
+            if key.startswith(f"{WEIGHT}/")
+        }
+        load_tensors(tensors, checkpoint, alone=True)
+    except (OSError, CheckpointException) as error:
+        raise UserError(f"{checkpoint}: cannot be read (did a training delete it?)") from error
     return {key.removeprefix(f"{WEIGHT}/"): tensor for key, tensor in tensors.items()}
 
 

@@ -5,9 +5,11 @@ import contextlib
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import torch
 
@@ -18,12 +20,16 @@ from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.engine.run_directory import (
     check_resume_path,
     check_run_directory,
+    lock_run_directory,
     record_start,
 )
 from tsjt_ds.errors import UserError
 from tsjt_ds.parallel.layout import Layout
+from tsjt_ds.parallel.slurm import adopt_slurm_ranks
 
 DEEPSPEED_PREFIX = "deepspeed."
+PATIENCE = 5.0
+"""Seconds that other ranks leave the first to say what is wrong."""
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -61,26 +67,44 @@ def main(arguments: list[str] | None = None) -> int:
     """Train; exit status 1 and one line for each mistake of the user's."""
     args = parse_arguments(arguments)
     _quiet_libraries()
+    adopt_slurm_ranks(os.environ)
     try:
         _train(args)
-    except UserError as error:
-        if os.environ.get("RANK", "0") == "0":
-            for line in str(error).splitlines():
-                print(f"train: error: {line}", file=sys.stderr, flush=True)
+    except (UserError, OSError) as error:
+        _tell(str(error))
         return 1
     return 0
+
+
+def _tell(mistakes: str) -> None:
+    """Say what is wrong, from one rank.
+
+    The others wait, lest a launcher that sees them fail end the first before it has spoken; one
+    that is still there after that has found something that the first has not.
+    """
+    rank = os.environ.get("RANK", "0")
+    who = "train" if rank == "0" else f"train: rank {rank}"
+    if rank != "0":
+        time.sleep(PATIENCE)
+    for line in mistakes.splitlines():
+        print(f"{who}: error: {line}", file=sys.stderr, flush=True)
 
 
 def _train(args: argparse.Namespace) -> None:
     recipe, config, prepared = _check(args)
     from tsjt_ds.engine.trainer import Trainer
-    from tsjt_ds.parallel.groups import initialize_world
+    from tsjt_ds.parallel.groups import initialize_world, on_main_rank
 
     layout = Layout(config.tsjt.pipeline, config.tsjt.tensor, config.data_parallel)
     world = initialize_world(layout)
-    if world.is_main:
+    locks: list[TextIO] = []
+
+    def start() -> None:
+        locks.append(lock_run_directory(recipe.run_path))
         record_start(recipe, config, args.deepspeed_config, str(layout))
         print(f"{recipe.name}: {layout} on {world.device.type}, {config.precision}", flush=True)
+
+    on_main_rank(world, start)
     Trainer(recipe, config, world, prepared).train(args.resume)
     if world.is_main:
         print(f"trained: {recipe.run_path} (next: tsjt evaluate {recipe.run_path})", flush=True)

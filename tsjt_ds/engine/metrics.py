@@ -21,8 +21,7 @@ class MetricsHook:
         run_directory: where ``metrics.jsonl`` and ``tensorboard/`` are kept.
         schedule: names the stage of a step.
         plan: tells a step's target tokens and epoch.
-        first_step: the step training starts at; what was logged from there on is dropped, since
-            it is about to be done again.
+        first_step: the step training starts at.
         log_interval: steps between progress lines.
     """
 
@@ -33,20 +32,22 @@ class MetricsHook:
 
         self.schedule, self.plan, self.log_interval = schedule, plan, log_interval
         self.first_step = first_step
-        path = run_directory / METRICS
-        _drop_from(path, first_step)
-        self.file = path.open("a", encoding="utf-8")
+        self.file = (run_directory / METRICS).open("a", encoding="utf-8")
         self.board = SummaryWriter(str(run_directory / "tensorboard"), purge_step=first_step)
-        self.started = self.last = time.perf_counter()
+        self.last = time.perf_counter()
         self.seconds = 0.0
 
     def on_step_begin(self, engine: Engine, step: int) -> None:
-        """Start the step's clock."""
+        """Nothing: a step's clock starts at the end of the last, so that waiting counts."""
+
+    def restart_clock(self) -> None:
+        """Leave out of the next step's time what was done since the last."""
         self.last = time.perf_counter()
 
     def on_step_end(self, engine: Engine, step: int, result: StepResult) -> None:
         """Write the step's line."""
-        seconds = time.perf_counter() - self.last
+        now = time.perf_counter()
+        seconds, self.last = now - self.last, now
         self.seconds += seconds
         stage = self.schedule.at(step)
         tokens = self.plan.target_tokens(step)
@@ -103,7 +104,9 @@ class MetricsHook:
         self.board.close()
 
 
-def _drop_from(path: Path, step: int) -> None:
+def drop_metrics_from(run_directory: Path, step: int) -> None:
+    """Drop what was logged of ``step`` and later ones: it is about to be done again."""
+    path = run_directory / METRICS
     if not path.exists():
         return
     lines = path.read_text(encoding="utf-8").splitlines()

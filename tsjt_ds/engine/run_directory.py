@@ -1,18 +1,20 @@
 """The run directory: what it records, and who may write in it."""
 
+import fcntl
 import json
 import os
 import shlex
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig
 from tsjt_ds.config.recipe import Recipe, dump_recipe, load_recipe
-from tsjt_ds.engine.checkpoint_files import complete_checkpoints, damage
+from tsjt_ds.engine.checkpoint_files import MANIFEST, complete_checkpoints
 from tsjt_ds.errors import UserError
 
 RECORDED = ("tsjt-ds", "torch", "deepspeed", "megatron-core", "numpy", "sentencepiece")
@@ -36,9 +38,11 @@ def check_run_directory(recipe: Recipe, resume: str) -> None:
         UserError: it holds another recipe's run, or a run that is not to be resumed.
     """
     path = recipe.run_path
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: run_directory is a file (choose another name)")
     kept = path / "recipe.yaml"
     if not kept.exists():
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and any(file.name != ".lock" for file in path.iterdir()):
             raise UserError(
                 f"{path}: is no run directory and not empty (choose another run_directory)"
             )
@@ -61,13 +65,37 @@ def check_resume_path(resume: str) -> None:
     """Refuse a ``--resume`` path that is no checkpoint.
 
     Raises:
-        UserError: it does not exist or is damaged.
+        UserError: it does not exist or was not written to its end.
     """
     if resume in ("auto", "none"):
         return
-    fault = damage(Path(resume)) if Path(resume).is_dir() else "is no directory"
-    if fault:
-        raise UserError(f"--resume {resume}: {fault} (name a checkpoint: RUN/checkpoints/step-...)")
+    if not (Path(resume) / MANIFEST).exists():
+        raise UserError(
+            f"--resume {resume}: is no checkpoint (name one: RUN/checkpoints/step-..., or auto)"
+        )
+
+
+def lock_run_directory(path: Path) -> TextIO:
+    """Keep other trainings out of a run directory for as long as the returned file is open.
+
+    Raises:
+        UserError: another training has it.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    lock = (path / ".lock").open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().strip()
+        raise UserError(
+            f"{path}: another training is writing here: {holder} (wait for it, end it, or choose "
+            "another run_directory)"
+        ) from None
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+    lock.flush()
+    return lock
 
 
 def record_start(
@@ -76,10 +104,15 @@ def record_start(
     """Write the resolved configuration, and add this start to ``environment.json``."""
     path = recipe.run_path
     path.mkdir(parents=True, exist_ok=True)
-    (path / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
-    (path / "ds_config.json").write_text(json.dumps(config.resolved, indent=2) + "\n")
+    # Other commands may be called from other directories.
+    data = recipe.data.model_copy(update={"prepared": str(recipe.prepared_path.resolve())})
+    _write(path / "recipe.yaml", dump_recipe(recipe.model_copy(update={"data": data})))
+    _write(path / "ds_config.json", json.dumps(config.resolved, indent=2) + "\n")
     kept = path / "environment.json"
-    starts = json.loads(kept.read_text()) if kept.exists() else []
+    try:
+        starts = json.loads(kept.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        starts = []
     starts.append(
         {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -92,13 +125,22 @@ def record_start(
             "threads": os.environ.get("OMP_NUM_THREADS", ""),
         }
     )
-    kept.write_text(json.dumps(starts, indent=2) + "\n")
+    _write(kept, json.dumps(starts, indent=2) + "\n")
 
 
 def _git_revision() -> str:
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip()
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # No git here.
+        return ""
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file whole, so that a kill leaves the old one or the new one."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def _flatten(values: Any, path: str = "") -> list[tuple[str, Any]]:

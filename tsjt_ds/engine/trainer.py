@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig
@@ -12,18 +11,13 @@ from tsjt_ds.data.plan import build_plan
 from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.data.rows import RowReader
 from tsjt_ds.engine.checkpoint import Checkpointer
-from tsjt_ds.engine.checkpoint_files import (
-    complete_checkpoints,
-    damage,
-    partial_checkpoints,
-)
 from tsjt_ds.engine.engine import build_engine
 from tsjt_ds.engine.hook import JointLossHook
-from tsjt_ds.engine.metrics import MetricsHook
+from tsjt_ds.engine.metrics import MetricsHook, drop_metrics_from
 from tsjt_ds.engine.run_directory import training_identity
 from tsjt_ds.engine.schedule import Schedule
 from tsjt_ds.model.composite import Composite
-from tsjt_ds.parallel.groups import World
+from tsjt_ds.parallel.groups import World, on_main_rank
 
 
 class Trainer:
@@ -54,6 +48,7 @@ class Trainer:
                 "recipe": _digest(training_identity(recipe)),
                 "data": prepared.fingerprint,
                 "train_batch_size": config.rows_per_step,
+                "optimizer.type": config.raw["optimizer"]["type"],
             },
         )
 
@@ -79,6 +74,8 @@ class Trainer:
             step += 1
             if self._is_due(step):
                 self.checkpointer.save(step)
+                if metrics is not None:
+                    metrics.restart_clock()
         self.batches.close()
         if metrics is not None:
             metrics.close()
@@ -89,10 +86,12 @@ class Trainer:
         return ends_stage or step % self.config.tsjt.checkpoint_interval == 0
 
     def _start_metrics(self, step: int) -> MetricsHook | None:
+        interval = self.config.tsjt.log_interval
+        path = self.recipe.run_path
+        on_main_rank(self.world, lambda: drop_metrics_from(path, step))
         if not self.world.is_main:
             return None
-        interval = self.config.tsjt.log_interval
-        hook = MetricsHook(self.recipe.run_path, self.schedule, self.plan, step, interval)
+        hook = MetricsHook(path, self.schedule, self.plan, step, interval)
         self.engine.hooks.append(hook)
         return hook
 
@@ -100,25 +99,28 @@ class Trainer:
         if resume == "none":
             return 0
         if resume != "auto":
+            self.checkpointer.verify(Path(resume))
             return self._load(Path(resume))
-        for path in partial_checkpoints(self.recipe.run_path):
-            self._say(f"{path.name}: writing it was cut short; it is deleted, not loaded")
-            if self.world.is_main:
-                shutil.rmtree(path)
-        for path in reversed(complete_checkpoints(self.recipe.run_path)):
-            fault = damage(path)
-            if not fault:
-                return self._load(path)
-            self._say(f"{path.name}: damaged, not loaded: {fault}")
-        self._say("no checkpoint to resume from: training starts at step 0")
-        return 0
+        path, messages = self.checkpointer.find()
+        for message in messages:
+            self._say(message)
+        if path is None:
+            self._say("no checkpoint to resume from: training starts at step 0")
+            self._set_aside_after(0)
+            return 0
+        return self._load(path)
 
     def _load(self, path: Path) -> int:
         step = self.checkpointer.load(path)
         self._say(f"resumed from {path} at step {step} of {self.schedule.steps}")
+        self._set_aside_after(step)
         if step >= self.schedule.steps:
             self._say("this run is done")
         return step
+
+    def _set_aside_after(self, step: int) -> None:
+        for path in self.checkpointer.set_aside_after(step):
+            self._say(f"{path.name}: kept under this name, since training goes on before it")
 
     def _say(self, message: str) -> None:
         if self.world.is_main:

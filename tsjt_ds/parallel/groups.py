@@ -1,11 +1,16 @@
 """Process groups: DeepSpeed's and Megatron's over the same rank order."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 
+from tsjt_ds.errors import UserError
 from tsjt_ds.parallel.layout import Coordinates, Layout
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -27,11 +32,29 @@ class World:
         return self.rank == 0
 
 
+def on_main_rank(world: World, action: Callable[[], Result]) -> Result:
+    """Do ``action`` on the main rank and give every rank its result (collective).
+
+    Raises:
+        UserError: it failed with an OSError or a UserError; the same on every rank.
+    """
+    outcome: list[Any] = [None, ""]
+    if world.is_main:
+        try:
+            outcome = [action(), ""]
+        except (OSError, UserError) as error:
+            outcome = [None, str(error)]
+    torch.distributed.broadcast_object_list(outcome, src=0)
+    if outcome[1]:
+        raise UserError(outcome[1])
+    return outcome[0]
+
+
 def initialize_world(layout: Layout) -> World:
     """Make all process groups (collective).
 
-    Rank, world size and rendezvous come from the environment, as ``deepspeed``, ``torchrun`` and
-    ``srun`` set them; a lone process is a world of one.
+    Rank, world size and rendezvous come from the environment, as ``deepspeed`` and ``torchrun``
+    set them (for ``srun`` see ``parallel.slurm``); a lone process is a world of one.
     """
     for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
         os.environ.setdefault(name, value)
