@@ -6,15 +6,18 @@ INSTALLED := .venv/.installed
 CPU := DS_ACCELERATOR=cpu OMP_NUM_THREADS=1
 RECIPE := recipes/quickstart.yaml
 CONFIG := ds_configs/cpu_pipeline2.json
+RUN := runs/quickstart
+# Overrides for the recipe, as in `make quickstart SET="--set schedule.stages.0.steps=100"`.
+SET :=
 
 .PHONY: quickstart test lint
 
 quickstart: $(INSTALLED)
 	$(BIN)/python launchers/quickstart_corpus.py corpora/quickstart
-	$(BIN)/tsjt prepare $(RECIPE)
+	$(BIN)/tsjt prepare $(RECIPE) $(SET)
 	$(CPU) $(BIN)/deepspeed -q --num_gpus 2 launchers/train.py --recipe $(RECIPE) \
-		--deepspeed_config $(CONFIG)
-	$(BIN)/tsjt evaluate runs/quickstart
+		--deepspeed_config $(CONFIG) $(SET)
+	$(BIN)/tsjt evaluate $(RUN)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
