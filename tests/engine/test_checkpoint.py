@@ -116,7 +116,7 @@ def test_damage_and_strangers_are_refused(tmp_path: Path) -> None:
     messages = run_ranks(refusals, Layout(), tiny_recipe(), tmp_path)[0]
     assert "belongs to another recipe" in messages["identity"]
     assert "has changed since it was written" in messages["bit flip"]
-    assert ".distcp is missing" in messages["missing"]
+    assert "cannot be read" in messages["missing"]
 
 
 def save_on_a_full_disk(world: World, recipe: Recipe, directory: Path) -> tuple[str, list[str]]:
