@@ -2,6 +2,7 @@ import pytest
 
 from tests.export.runs import make_run
 from tsjt_ds.cli import main
+from tsjt_ds.engine.checkpoint_files import sha256_of
 from tsjt_ds.evaluation import agreement
 
 
@@ -42,8 +43,36 @@ def test_mistakes(run, tmp_path, capsys, capacity, directory, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_named_checkpoint_is_verified(run, tmp_path, capsys):
+    checkpoint = run.checkpoint().path
+    arguments = ["export", str(run.path), "--capacity", "low", "--format", "ct2"]
+    arguments += [str(tmp_path / "out"), "--checkpoint"]
+    assert main([*arguments, str(run.path / "recipe.yaml")]) == 1
+    assert "recipe.yaml: is no sound checkpoint: manifest.json cannot" in capsys.readouterr().err
+    state = checkpoint / "state.json"
+    kept = state.read_text()
+    state.write_text(kept + " ")
+    assert main([*arguments, str(checkpoint)]) == 1
+    assert "state.json has changed since it was written" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    state.write_text(kept)
+    assert main([*arguments, str(checkpoint)]) == 0
+
+
+def test_each_file_is_hashed_once_a_command(run, tmp_path, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(
+        "tsjt_ds.engine.checkpoint_files.sha256_of",
+        lambda path: hashed.append(path.name) or sha256_of(path),
+    )
+    arguments = ["--capacity", "low", "--format", "ct2", str(tmp_path / "out"), "--verify", "3"]
+    assert main(["export", str(run.path), *arguments]) == 0
+    assert main(["evaluate", str(run.path), "--max-segments", "1", "--threads", "1"]) == 0
+    assert hashed == ["state.json"] * 2
+
+
 def test_run_without_a_checkpoint(run, tmp_path, capsys):
-    (run.checkpoint() / "manifest.json").unlink()
+    (run.checkpoint().path / "manifest.json").unlink()
     arguments = ["--capacity", "low", "--format", "ct2", str(tmp_path / "out")]
     assert main(["export", str(run.path), *arguments]) == 1
     assert "no checkpoint to read" in capsys.readouterr().err

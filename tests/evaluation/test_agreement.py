@@ -15,7 +15,7 @@ def exported(tmp_path_factory):
         directory = tmp_path_factory.mktemp("agreement")
         run = make_run(directory, patch)
         for form in ("hf", "ct2"):
-            export_capacity(run, "low", form, directory / form)
+            export_capacity(run, "low", form, directory / form, run.checkpoint())
         yield run, directory
 
 
@@ -33,7 +33,7 @@ def test_other_weights_are_noticed(exported, tmp_path, monkeypatch):
     name = "decoder.0.ffn.fc1.weight"
     weights[name] = torch.flip(weights[name], [0])
     monkeypatch.setattr(capacity, "load_weights", lambda _: weights)
-    export_capacity(run, "low", "ct2", tmp_path / "other")
+    export_capacity(run, "low", "ct2", tmp_path / "other", run.checkpoint())
     lines = sentences("en", 40, 9)
     agreement = greedy_agreement(directory / "hf", tmp_path / "other", lines, "en", "de")
     assert agreement.share < 0.9
@@ -52,5 +52,5 @@ def test_other_tokenizer_is_noticed(exported, tmp_path):
 @pytest.mark.parametrize("form", ["hf", "ct2"])
 def test_export_is_compared_with_the_other_format(exported, form):
     run, directory = exported
-    agreement = export_agreement(run, "low", form, directory / form, 20)
+    agreement = export_agreement(run, "low", form, directory / form, 20, run.checkpoint())
     assert agreement == Agreement(20, 20)

@@ -10,7 +10,8 @@ from tsjt_ds.export.write import export_capacity
 def export(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         directory = tmp_path_factory.mktemp("decoding")
-        export_capacity(make_run(directory, patch), "low", "ct2", directory / "ct2")
+        run = make_run(directory, patch)
+        export_capacity(run, "low", "ct2", directory / "ct2", run.checkpoint())
         yield directory / "ct2"
 
 

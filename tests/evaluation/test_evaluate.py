@@ -44,7 +44,9 @@ def test_scores_every_capacity_in_every_direction(run):
         assert result.segments == 24
         path = run.path / "evaluation" / "test" / f"{result.capacity}.{result.direction}.txt"
         hypotheses = path.read_text().split("\n")[:-1]
-        references = [pair[1] for pair in run.prepared().bitext("test", result.direction)]
+        references = [
+            pair[1] for pair in run.checkpoint().prepared.bitext("test", result.direction)
+        ]
         assert score(hypotheses, references) == result.scores
     low, high = report.of("low")[0], report.of("high")[0]
     assert 0 < low.parameters < high.parameters
@@ -78,7 +80,7 @@ def test_other_settings_are_decoded_anew(run, decoded, change):
 
 def test_other_checkpoint_is_decoded_anew(run, decoded):
     evaluate_quietly(run, capacities=["low"])
-    (run.checkpoint() / "manifest.json").write_text("{ }")
+    (run.checkpoint().path / "manifest.json").write_text("{ }")
     report = evaluate_quietly(run, capacities=["low"])
     assert len(decoded) == 6
     assert report.capacities == ["low"]
@@ -109,7 +111,7 @@ def test_samples_show_all_capacities_beside_the_reference(run):
     report = evaluate_quietly(run)
     assert [sample.direction for sample in report.samples] == DIRECTIONS
     for sample in report.samples:
-        bitext = run.prepared().bitext("test", sample.direction)
+        bitext = run.checkpoint().prepared.bitext("test", sample.direction)
         index = bitext.index((sample.source, sample.reference))
         for capacity, hypothesis in sample.hypotheses.items():
             path = run.path / "evaluation" / "test" / f"{capacity}.{sample.direction}.txt"

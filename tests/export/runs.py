@@ -1,5 +1,6 @@
 """A small run directory with random weights, for tests that need no training."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from tsjt_ds.config.recipe import ModelConfig, Recipe, dump_recipe
 from tsjt_ds.data.prepare import prepare
-from tsjt_ds.engine.checkpoint_files import checkpoint_path, write_manifest
+from tsjt_ds.engine.checkpoint_files import STATE, checkpoint_path, sha256_of, write_manifest
 from tsjt_ds.export.run import Run
 
 LANGUAGES = {
@@ -108,14 +109,20 @@ def canonical_weights(model: ModelConfig, vocab_size: int, seed: int = 0) -> dic
     return result
 
 
+def write_checkpoint(path: Path, fingerprint: str) -> None:
+    """A checkpoint without weights, trained on the prepared data of this fingerprint."""
+    path.mkdir(parents=True)
+    (path / STATE).write_text(json.dumps({"identity": {"data": fingerprint}}))
+    write_manifest(path, {STATE: sha256_of(path / STATE)})
+
+
 def make_run(directory: Path, patch: pytest.MonkeyPatch, model_type: str = "unigram") -> Run:
     """Prepare data, write a run directory, and let random weights stand for its checkpoint."""
     write_bitext(directory / "bitext")
     recipe = small_recipe(directory, model_type)
-    prepare(recipe, say=lambda _: None)
+    fingerprint = prepare(recipe, say=lambda _: None).fingerprint
     checkpoint = checkpoint_path(recipe.run_path, 1)
-    checkpoint.mkdir(parents=True)
-    write_manifest(checkpoint, {})
+    write_checkpoint(checkpoint, fingerprint)
     (recipe.run_path / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
     weights = canonical_weights(recipe.model, recipe.tokenizer.vocab_size)
     patch.setattr("tsjt_ds.export.capacity.load_weights", lambda _: weights)

@@ -17,18 +17,18 @@ def run(tmp_path, monkeypatch):
 
 
 def test_vocabulary_equals_embedding_rows(run, tmp_path):
-    trained = load_capacity(run, "high")
+    trained = load_capacity(run, "high", run.checkpoint())
     out = tmp_path / "out"
     out.mkdir()
     write_ctranslate2(trained, out)
     vocabulary = json.loads((out / "shared_vocabulary.json").read_text())
-    assert vocabulary == run.prepared().tokenizer().pieces
+    assert vocabulary == run.checkpoint().prepared.tokenizer().pieces
     assert len(vocabulary) == trained.model.model.shared.weight.shape[0]
     assert (out / "tokenizer.model").read_bytes() == trained.tokenizer_path.read_bytes()
 
 
 def test_tokenizer_of_another_size_is_refused(run, tmp_path):
-    trained = load_capacity(run, "low")
+    trained = load_capacity(run, "low", run.checkpoint())
     trained.model.config.vocab_size = 88
     with pytest.raises(ValueError, match="96 pieces for 88 embeddings"):
         write_ctranslate2(trained, tmp_path)
@@ -40,10 +40,12 @@ def test_current_export_is_written_once_for_a_checkpoint(run):
     written = (out / "model.bin").stat().st_mtime_ns
     assert current_export(run, "low", checkpoint) == (out, record)
     assert (out / "model.bin").stat().st_mtime_ns == written
-    dataclasses.replace(record, checkpoint="step-0@0").write(out)
-    assert current_export(run, "low", checkpoint) == (out, record)
-    assert ExportRecord.read(out) == record
-    assert (out / "model.bin").stat().st_mtime_ns > written
+    for other in ({"checkpoint": "step-0@0"}, {"prepared": "0"}):
+        dataclasses.replace(record, **other).write(out)
+        assert current_export(run, "low", checkpoint) == (out, record)
+        assert ExportRecord.read(out) == record
+        assert (out / "model.bin").stat().st_mtime_ns > written
+        written = (out / "model.bin").stat().st_mtime_ns
 
 
 def test_unknown_capacity(run):

@@ -16,8 +16,9 @@ def exported(tmp_path_factory):
         directory = tmp_path_factory.mktemp("hf")
         run = make_run(directory, patch)
         out = directory / "exported"
-        record = export_capacity(run, "low", "hf", out)
-        yield run, out, record, load_capacity(run, "low").model
+        checkpoint = run.checkpoint()
+        record = export_capacity(run, "low", "hf", out, checkpoint)
+        yield run, out, record, load_capacity(run, "low", checkpoint).model
 
 
 def test_loads_with_auto_classes_and_translates(exported):
@@ -34,8 +35,8 @@ def test_loads_with_auto_classes_and_translates(exported):
 
 def test_tokenizer_gives_the_ids_of_training(exported):
     run, out, _, _ = exported
-    tokenizer, ours = AutoTokenizer.from_pretrained(out), run.prepared().tokenizer()
-    lines = [pair[0] for pair in run.prepared().bitext("test", "en-hi")]
+    tokenizer, ours = AutoTokenizer.from_pretrained(out), run.checkpoint().prepared.tokenizer()
+    lines = [pair[0] for pair in run.checkpoint().prepared.bitext("test", "en-hi")]
     expected = [[ours.language_id("en"), *ids, 2] for ids in ours.encode(lines)]
     assert tokenizer([f"__en__ {line}" for line in lines])["input_ids"] == expected
     assert len(tokenizer) == ours.vocab_size

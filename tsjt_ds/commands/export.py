@@ -45,24 +45,28 @@ def run(args: argparse.Namespace) -> None:
         UserError: OUT is occupied, the run has no such capacity or checkpoint, or the formats
             disagree.
     """
+    from tsjt_ds.export.directory import check_free
     from tsjt_ds.export.run import Run
     from tsjt_ds.export.write import export_capacity
 
+    check_free(args.out)
     trained_run = Run.open(args.run_directory)
-    record = export_capacity(trained_run, args.capacity, args.format, args.out, args.checkpoint)
+    trained_run.check_capacity(args.capacity)
+    checkpoint = trained_run.checkpoint(args.checkpoint)
+    record = export_capacity(trained_run, args.capacity, args.format, args.out, checkpoint)
     print(
         f"{args.out}: {record.capacity}, {record.parameters:,} parameters, "
         f"checkpoint {record.checkpoint.split('@')[0]}"
     )
     if args.verify:
-        _verify(trained_run, args)
+        _verify(trained_run, checkpoint, args)
 
 
-def _verify(trained_run: Any, args: argparse.Namespace) -> None:
+def _verify(trained_run: Any, checkpoint: Any, args: argparse.Namespace) -> None:
     from tsjt_ds.evaluation.agreement import LEAST_AGREEMENT, export_agreement
 
     agreement = export_agreement(
-        trained_run, args.capacity, args.format, args.out, args.verify, args.checkpoint
+        trained_run, args.capacity, args.format, args.out, args.verify, checkpoint
     )
     print(
         f"hf and ct2 agree on {agreement.identical} of {agreement.lines} test segments "

@@ -65,7 +65,9 @@ def load_weights(checkpoint: Path) -> dict[str, Tensor]:
         }
         load_tensors(tensors, checkpoint, alone=True)
     except (OSError, CheckpointException) as error:
-        raise UserError(f"{checkpoint}: cannot be read (did a training delete it?)") from error
+        raise UserError(
+            f"{checkpoint}: cannot be read (did a training delete it? try again)"
+        ) from error
     return {key.removeprefix(f"{WEIGHT}/"): tensor for key, tensor in tensors.items()}
 
 

@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 from tsjt_ds.config.recipe import languages_of
 from tsjt_ds.data.tokenizer import language_tag
 from tsjt_ds.evaluation.decoding import SearchOptions, Translator
-from tsjt_ds.export.run import Run
+from tsjt_ds.export.run import Run, TrainedCheckpoint
 from tsjt_ds.export.write import export_capacity
 
 LEAST_AGREEMENT = 0.99
@@ -88,7 +88,7 @@ def _generate(
 
 
 def export_agreement(
-    run: Run, capacity: str, form: str, out: Path, segments: int, checkpoint: Path | None = None
+    run: Run, capacity: str, form: str, out: Path, segments: int, checkpoint: TrainedCheckpoint
 ) -> Agreement:
     """Compare an export with the same capacity in the other format, on test segments.
 
@@ -98,10 +98,10 @@ def export_agreement(
         form: the format of ``out``, ``hf`` or ``ct2``.
         out: the export.
         segments: how many, shared out over the trained directions.
-        checkpoint: the one that was exported; default: the run's newest.
+        checkpoint: the one that was exported.
     """
     other_form = {"hf": "ct2", "ct2": "hf"}[form]
-    prepared, directions = run.prepared(), run.recipe.data.trained_directions
+    prepared, directions = checkpoint.prepared, run.recipe.data.trained_directions
     result = Agreement(0, 0)
     with tempfile.TemporaryDirectory() as directory:
         other = Path(directory) / other_form

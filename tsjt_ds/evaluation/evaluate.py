@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tsjt_ds.config.recipe import languages_of
-from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.errors import UserError
 from tsjt_ds.evaluation.decoding import SearchOptions, Translator
 from tsjt_ds.evaluation.report import Report, Sample
 from tsjt_ds.evaluation.results import DirectionResult, ResultStore, Settings
 from tsjt_ds.evaluation.scoring import score
 from tsjt_ds.export.current import current_export
-from tsjt_ds.export.record import ExportRecord, checkpoint_identity
+from tsjt_ds.export.record import ExportRecord
 from tsjt_ds.export.run import Run
 
 Say = Callable[[str], None]
@@ -64,14 +63,14 @@ class _Evaluation:
 
     def __init__(self, run: Run, options: EvaluationOptions, say: Say) -> None:
         self.run, self.options, self.say = run, options, say
-        self.prepared: PreparedData = run.prepared()
         self.checkpoint = run.checkpoint()
+        self.prepared = self.checkpoint.prepared
         self.store = ResultStore(run.path, options.split)
         recipe = run.recipe.evaluation
         limit = options.max_segments
         self.settings = Settings(
             split=options.split,
-            checkpoint=checkpoint_identity(self.checkpoint),
+            checkpoint=self.checkpoint.identity,
             prepared=self.prepared.fingerprint,
             beam_size=options.beam_size or recipe.beam_size,
             length_penalty=recipe.length_penalty,

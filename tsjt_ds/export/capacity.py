@@ -11,13 +11,8 @@ from tsjt_ds.config.recipe import ModelConfig
 from tsjt_ds.data.tokenizer import BOS_ID, EOS_ID, PAD_ID
 from tsjt_ds.engine.checkpoint_tensors import load_weights
 from tsjt_ds.export.extract import capacity_state_dict
-from tsjt_ds.export.record import (
-    MAX_POSITIONS,
-    NEVER_GENERATED,
-    ExportRecord,
-    checkpoint_identity,
-)
-from tsjt_ds.export.run import Run
+from tsjt_ds.export.record import MAX_POSITIONS, NEVER_GENERATED, ExportRecord
+from tsjt_ds.export.run import Run, TrainedCheckpoint
 
 
 @dataclass(frozen=True)
@@ -29,31 +24,31 @@ class TrainedCapacity:
     record: ExportRecord
 
 
-def load_capacity(run: Run, capacity: str, checkpoint: Path | None = None) -> TrainedCapacity:
+def load_capacity(run: Run, capacity: str, checkpoint: TrainedCheckpoint) -> TrainedCapacity:
     """Take one capacity out of a run.
 
     Args:
         run: the run.
         capacity: which capacity.
-        checkpoint: where its weights are; default: the run's newest checkpoint.
+        checkpoint: where its weights are.
 
     Raises:
-        UserError: there is no such capacity, checkpoint or prepared data.
+        UserError: there is no such capacity, or the checkpoint cannot be read any more.
     """
     run.check_capacity(capacity)
-    checkpoint = checkpoint or run.checkpoint()
-    state = capacity_state_dict(load_weights(checkpoint), run.recipe.model, capacity)
+    state = capacity_state_dict(load_weights(checkpoint.path), run.recipe.model, capacity)
     model = m2m100_model(state, run.recipe.model, capacity)
     record = ExportRecord(
         capacity=capacity,
-        checkpoint=checkpoint_identity(checkpoint),
+        checkpoint=checkpoint.identity,
+        prepared=checkpoint.prepared.fingerprint,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         languages=run.recipe.data.languages,
         directions=run.recipe.data.trained_directions,
     )
     model.generation_config.num_beams = run.recipe.evaluation.beam_size
     model.generation_config.length_penalty = run.recipe.evaluation.length_penalty
-    return TrainedCapacity(model, run.prepared().tokenizer_path, record)
+    return TrainedCapacity(model, checkpoint.prepared.tokenizer_path, record)
 
 
 def m2m100_config(model: ModelConfig, capacity: str, vocab_size: int) -> M2M100Config:

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from tsjt_ds.export.directory import whole_directory
-from tsjt_ds.export.record import ExportRecord, checkpoint_identity
-from tsjt_ds.export.run import Run
+from tsjt_ds.export.record import ExportRecord
+from tsjt_ds.export.run import Run, TrainedCheckpoint
 
 
-def current_export(run: Run, capacity: str, checkpoint: Path) -> tuple[Path, ExportRecord]:
+def current_export(
+    run: Run, capacity: str, checkpoint: TrainedCheckpoint
+) -> tuple[Path, ExportRecord]:
     """The run's own CTranslate2 export of a capacity, written anew if of another checkpoint.
 
     Raises:
@@ -15,7 +17,8 @@ def current_export(run: Run, capacity: str, checkpoint: Path) -> tuple[Path, Exp
     """
     target = run.path / "exports" / run.check_capacity(capacity) / "ct2"
     record = ExportRecord.read(target)
-    if record is None or record.checkpoint != checkpoint_identity(checkpoint):
+    wanted = (checkpoint.identity, checkpoint.prepared.fingerprint)
+    if record is None or (record.checkpoint, record.prepared) != wanted:
         # A fresh export is used without the seconds that importing these takes.
         from tsjt_ds.export.capacity import load_capacity
         from tsjt_ds.export.ctranslate2 import write_ctranslate2

@@ -20,8 +20,8 @@ def whole_directory(target: Path, replace: bool = False) -> Iterator[Path]:
     Raises:
         UserError: ``target`` is occupied, or cannot be written.
     """
-    if not replace and _occupied(target):
-        raise UserError(f"{target}: exists and is not empty (name another directory)")
+    if not replace:
+        check_free(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
@@ -33,6 +33,16 @@ def whole_directory(target: Path, replace: bool = False) -> Iterator[Path]:
         raise UserError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_free(target: Path) -> None:
+    """Refuse a place that is taken.
+
+    Raises:
+        UserError: ``target`` exists, and is no empty directory.
+    """
+    if _occupied(target):
+        raise UserError(f"{target}: exists and is not empty (name another directory)")
 
 
 def _occupied(path: Path) -> bool:

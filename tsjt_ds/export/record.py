@@ -22,7 +22,9 @@ class ExportRecord:
 
     capacity: str
     checkpoint: str
-    """Name and time of the checkpoint; two exports of one checkpoint have the same."""
+    """Name and content hash of the checkpoint; two exports of one checkpoint have the same."""
+    prepared: str
+    """Fingerprint of the prepared data, whose tokenizer the export holds."""
     parameters: int
     """Trained parameters of the capacity alone, tied ones counted once."""
     languages: list[str]

@@ -8,7 +8,7 @@ from tsjt_ds.export.ctranslate2 import write_ctranslate2
 from tsjt_ds.export.directory import whole_directory
 from tsjt_ds.export.huggingface import write_huggingface
 from tsjt_ds.export.record import ExportRecord
-from tsjt_ds.export.run import Run
+from tsjt_ds.export.run import Run, TrainedCheckpoint
 
 WRITERS: dict[str, Callable[[TrainedCapacity, Path], None]] = {
     "hf": write_huggingface,
@@ -17,7 +17,7 @@ WRITERS: dict[str, Callable[[TrainedCapacity, Path], None]] = {
 
 
 def export_capacity(
-    run: Run, capacity: str, form: str, out: Path, checkpoint: Path | None = None
+    run: Run, capacity: str, form: str, out: Path, checkpoint: TrainedCheckpoint
 ) -> ExportRecord:
     """Write one capacity to a new directory.
 
@@ -26,10 +26,10 @@ def export_capacity(
         capacity: which capacity.
         form: a key of ``WRITERS``.
         out: must not exist, or be empty.
-        checkpoint: default: the run's newest.
+        checkpoint: the one to export.
 
     Raises:
-        UserError: ``out`` is occupied, or the run has no such capacity or checkpoint.
+        UserError: ``out`` is occupied, or the run has no such capacity.
     """
     with whole_directory(out) as directory:
         trained = load_capacity(run, capacity, checkpoint)
