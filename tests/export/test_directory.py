@@ -1,3 +1,4 @@
+import errno
 import os
 
 import pytest
@@ -45,6 +46,20 @@ def test_replaces_only_when_told_to(tmp_path):
     with whole_directory(tmp_path / "out", replace=True) as directory:
         (directory / "new").touch()
     assert os.listdir(tmp_path / "out") == ["new"]
+
+
+def test_only_failed_writes_are_told_as_such(tmp_path):
+    target = tmp_path / "out"
+    with pytest.raises(FileNotFoundError, match="weights"), whole_directory(target):
+        (tmp_path / "weights").read_text()
+    for copied in ((), ("weights", None, str(target.with_name(f".out.{os.getpid()}.tmp") / "x"))):
+        full = OSError(errno.ENOSPC, "No space left on device", *copied)
+        with (
+            pytest.raises(UserError, match="out: cannot be written: No space"),
+            whole_directory(target),
+        ):
+            raise full
+    assert not target.exists()
 
 
 def test_place_that_cannot_be_written(tmp_path):

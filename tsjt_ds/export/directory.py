@@ -24,15 +24,29 @@ def whole_directory(target: Path, replace: bool = False) -> Iterator[Path]:
         check_free(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if target.is_dir():
-            shutil.rmtree(target)
-        temporary.rename(target)
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written: {error.strerror or error}") from error
+        with _write_errors(target):
+            temporary.mkdir(parents=True)
+        with _write_errors(target, within=temporary):
+            yield temporary
+        with _write_errors(target):
+            if target.is_dir():
+                shutil.rmtree(target)
+            temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _write_errors(target: Path, within: Path | None = None) -> Iterator[None]:
+    """Tell of failed writes in one line; errors that name only files not ``within`` are others'."""
+    try:
+        yield
+    except OSError as error:
+        # A full disk has no file name, or that of the file copied from as well.
+        names = [Path(str(name)) for name in (error.filename, error.filename2) if name]
+        if within and names and not any(name.is_relative_to(within) for name in names):
+            raise
+        raise UserError(f"{target}: cannot be written: {error.strerror or error}") from error
 
 
 def check_free(target: Path) -> None:
