@@ -88,13 +88,34 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("a: [", "no valid YAML"), ("- a", "holds no mapping"), (None, "No such file")],
+    [
+        ("a: [", "no valid YAML"),
+        ("- a", "holds no mapping"),
+        ("name: Zoë", "no valid UTF-8 (convert it)"),
+        ("seed: 1\nname: x\n'seed': 2", "line 3: key 'seed' stands twice (delete one)"),
+        ("model: {low: {a: 1}, high: {a: 1, a: 1}}", "line 1: key 'a' stands twice"),
+        (None, "No such file"),
+    ],
 )
 def test_a_file_that_is_no_recipe(tmp_path: Path, text: str | None, expected: str) -> None:
     path = tmp_path / "recipe.yaml"
     if text is not None:
-        path.write_text(text)
-    assert expected in message(path)
+        path.write_text(text, encoding="latin-1")
+    found = message(path)
+    assert expected in found
+    assert found.startswith(str(path))
+    assert "\n" not in found
+
+
+def test_a_merged_key_may_be_changed(tmp_path: Path) -> None:
+    path = write(tmp_path / "recipe.yaml")
+    stages = (
+        "schedule: {stages: [&one {name: one, steps: 5, weights: {low: 0.5, high: 0.5}},"
+        " {<<: *one, name: two}]}\n"
+    )
+    text = yaml.safe_dump({**yaml.safe_load(path.read_text()), "schedule": None})
+    path.write_text(text.replace("schedule: null\n", stages))
+    assert [stage.name for stage in load_recipe(path).schedule.stages] == ["one", "two"]
 
 
 def test_overrides(tmp_path: Path) -> None:

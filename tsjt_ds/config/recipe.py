@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tsjt_ds.config.overrides import apply_overrides
 from tsjt_ds.config.schema import Section, nearest, validate
+from tsjt_ds.config.strict_yaml import load_yaml
 from tsjt_ds.errors import UserError
 
 PAIR_PATTERN = r"^[a-z]{2,3}(_[A-Za-z]+)?-[a-z]{2,3}(_[A-Za-z]+)?$"
@@ -250,12 +251,15 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         overrides: ``key.path=value`` strings; values are YAML.
 
     Raises:
-        UserError: the file is missing, is no YAML mapping, or breaks the schema.
+        UserError: the file is missing, is no YAML mapping, holds a key twice, or breaks the
+            schema.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror} (name a recipe file)") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: no valid UTF-8 (convert it)") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
