@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tsjt_ds.commands.numbers import not_negative
 from tsjt_ds.commands.translate import add_decoding_arguments
 
 EXAMPLES = """examples:
@@ -34,11 +35,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--split", default="test", choices=("test", "dev"))
     parser.add_argument(
         "--max-segments",
-        type=int,
+        type=not_negative,
         metavar="N",
         help="only the first N segments of each set; 0: all (default: the recipe's)",
     )
-    parser.add_argument("--samples", type=int, metavar="N", help="sample translations to show")
+    parser.add_argument(
+        "--samples", type=not_negative, metavar="N", help="sample translations to show"
+    )
     parser.add_argument("--force", action="store_true", help="decode again")
     add_decoding_arguments(parser)
     parser.set_defaults(run=run)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from tsjt_ds.commands.numbers import not_negative
 from tsjt_ds.errors import UserError
 
 EXAMPLES = """examples:
@@ -30,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--checkpoint", type=Path, help="default: the run's newest")
     parser.add_argument(
         "--verify",
-        type=int,
+        type=not_negative,
         default=0,
         metavar="N",
         help="translate N test segments greedily with both formats and compare the tokens",

@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from tsjt_ds.commands.numbers import not_negative, positive
 from tsjt_ds.errors import UserError
 
 EXAMPLES = """examples:
@@ -29,21 +30,27 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--capacity", required=True, help="which capacity")
     parser.add_argument("--from", required=True, dest="source", metavar="LANG", help="source")
     parser.add_argument("--to", required=True, dest="target", metavar="LANG", help="target")
-    parser.add_argument("--block", type=int, default=1024, help="lines read ahead (default 1024)")
+    parser.add_argument(
+        "--block", type=positive, default=1024, help="lines read ahead (default 1024)"
+    )
     add_decoding_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def add_decoding_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of every command that decodes."""
-    parser.add_argument("--beam-size", type=int, help="default: the recipe's; 1 is greedy search")
+    parser.add_argument(
+        "--beam-size", type=positive, help="default: the recipe's; 1 is greedy search"
+    )
     parser.add_argument(
         "--compute-type",
         default="default",
         help="CTranslate2's: default (float32), int8, bfloat16, float16 ...",
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: automatic)")
+    parser.add_argument(
+        "--threads", type=not_negative, default=0, help="CPU threads (default: automatic)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
