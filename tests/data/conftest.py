@@ -3,16 +3,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from tests.data.corpora import write_pairs
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.data.prepare import prepare
 from tsjt_ds.data.prepared import PreparedData
-
-# A busy machine is no failure.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")
