@@ -48,8 +48,10 @@ def prepare(recipe: Recipe, overwrite: bool = False, say: Say = print) -> Prepar
     """Write the recipe's prepared directory, or find it finished already.
 
     The directory is built beside its place and renamed when it is complete, so an interrupted
-    preparation leaves nothing that looks finished. Memory is bounded by the tokenizer's sample and
-    one 64-bit hash for each pair of the largest corpus.
+    preparation leaves nothing that looks finished. In memory are the tokenizer's sample
+    (``tokenizer.train_segments`` segments with their hashes) and, of one language pair at a time,
+    the text of its dev and test sets, a set of one 64-bit hash for each distinct training pair,
+    and the length of each tokenised segment.
 
     Raises:
         UserError: a file is missing or damaged, a pair has no usable data, the vocabulary is too
