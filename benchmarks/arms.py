@@ -35,7 +35,8 @@ class Setting:
     vocab_size: int
     depths: dict[str, tuple[int, int]]
     """Encoder and decoder layers of ``low`` and ``high``."""
-    row_tokens: int
+    row_source_tokens: int
+    row_target_tokens: int
     micro_batch_rows: int
     rows_per_step: int
     warmup_steps: int
@@ -82,9 +83,9 @@ def recipe_of(setting: Setting, capacities: tuple[str, ...]) -> Recipe:
             "data": {
                 "prepared": str(setting.work / "prepared"),
                 "pairs": setting.pairs,
-                "row_source_tokens": setting.row_tokens,
-                "row_target_tokens": setting.row_tokens,
-                "max_segment_tokens": setting.row_tokens - 2,
+                "row_source_tokens": setting.row_source_tokens,
+                "row_target_tokens": setting.row_target_tokens,
+                "max_segment_tokens": min(setting.row_source_tokens, setting.row_target_tokens) - 2,
                 **text,
             },
             "tokenizer": {"vocab_size": setting.vocab_size, "train_segments": 200_000},
@@ -140,7 +141,7 @@ def peer_specification(setting: Setting, arm: Arm) -> dict[str, Any]:
         "ffn_dim": setting.ffn_dim,
         "encoder_layers": encoder_layers,
         "decoder_layers": decoder_layers,
-        "micro_batch_tokens": setting.micro_batch_rows * setting.row_tokens,
+        "micro_batch_tokens": setting.micro_batch_rows * setting.row_target_tokens,
         "accumulation": setting.rows_per_step // setting.micro_batch_rows,
         "warmup_steps": setting.warmup_steps,
         "steps": setting.steps,
@@ -193,11 +194,12 @@ def _summary(
     seconds = sum(step["seconds"] for step in measured)
     tokens = [plan.source_tokens(s["step"]) + plan.target_tokens(s["step"]) for s in measured]
     rows = setting.rows_per_step * len(measured)
-    flops = training_flops(recipe.model, setting.vocab_size, setting.row_tokens, setting.row_tokens)
+    lengths = setting.row_source_tokens, setting.row_target_tokens
+    flops = training_flops(recipe.model, setting.vocab_size, *lengths)
     device_memory = [step.get("device_memory_bytes") for step in measured]
     return {
         "target_tokens_per_second": sum(step["target_tokens"] for step in measured) / seconds,
-        "padding_share": 1 - sum(tokens) / (rows * 2 * setting.row_tokens),
+        "padding_share": 1 - sum(tokens) / (rows * sum(lengths)),
         "flops_per_second": rows * flops / seconds,
         "peak_memory_bytes": resident if setting.device == "cpu" else device_memory[-1],
     }

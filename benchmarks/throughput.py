@@ -34,8 +34,9 @@ SIZES: dict[str, dict[str, Any]] = {
         "ffn_dim": 1024,
         "vocab_size": 8000,
         "depths": {"low": (2, 2), "high": (4, 4)},
-        "row_tokens": 128,
-        "micro_batch_rows": 2,
+        "row_source_tokens": 112,
+        "row_target_tokens": 128,
+        "micro_batch_rows": 4,
         "rows_per_step": 16,
         "warmup_steps": 2,
         "steps": 6,
@@ -46,7 +47,8 @@ SIZES: dict[str, dict[str, Any]] = {
         "ffn_dim": 2048,
         "vocab_size": 16000,
         "depths": {"low": (3, 3), "high": (6, 6)},
-        "row_tokens": 128,
+        "row_source_tokens": 112,
+        "row_target_tokens": 128,
         "micro_batch_rows": 128,
         "rows_per_step": 256,
         "warmup_steps": 20,
@@ -266,8 +268,8 @@ def write_results(
         " + ".join(capacities): training_flops(
             recipe_of(setting, capacities).model,
             setting.vocab_size,
-            setting.row_tokens,
-            setting.row_tokens,
+            setting.row_source_tokens,
+            setting.row_target_tokens,
         )
         for capacities in {arm.capacities for arm, _ in measured}
     }

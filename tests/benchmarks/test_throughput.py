@@ -140,7 +140,7 @@ def test_our_arms_have_valid_configurations(
     assert arms.recipe_of(chosen, BOTH).schedule.steps == sizes["warmup_steps"] + sizes["steps"]
     peer = peer_m2m100.Spec(**arms.peer_specification(chosen, arms.Arm(HIGH, precision)))
     tokens = peer.micro_batch_tokens * peer.accumulation
-    assert tokens == sizes["rows_per_step"] * sizes["row_tokens"]
+    assert tokens == sizes["rows_per_step"] * sizes["row_target_tokens"]
 
 
 def test_missing_data_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
