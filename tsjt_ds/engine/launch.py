@@ -103,11 +103,17 @@ def _train(args: argparse.Namespace) -> None:
         locks.append(lock_run_directory(recipe.run_path))
         record_start(recipe, config, args.deepspeed_config, str(layout))
         print(f"{recipe.name}: {layout} on {world.device.type}, {config.precision}", flush=True)
+        if config.precision == "bf16" and world.device.type == "cpu" and not _cpu_has_bf16():
+            print("note: this CPU has no bf16 instructions; fp32 is many times faster on it")
 
     on_main_rank(world, start)
     Trainer(recipe, config, world, prepared).train(args.resume)
     if world.is_main:
         print(f"trained: {recipe.run_path} (next: tsjt evaluate {recipe.run_path})", flush=True)
+
+
+def _cpu_has_bf16() -> bool:
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _check(args: argparse.Namespace) -> tuple[Recipe, DeepSpeedConfig, PreparedData]:
