@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from tsjt_ds.data.plan import Plan
 from tsjt_ds.engine.engine import Engine, StepResult
 from tsjt_ds.engine.schedule import Schedule
 
@@ -26,7 +27,12 @@ class MetricsHook:
     """
 
     def __init__(
-        self, run_directory: Path, schedule: Schedule, plan: Any, first_step: int, log_interval: int
+        self,
+        run_directory: Path,
+        schedule: Schedule,
+        plan: Plan,
+        first_step: int,
+        log_interval: int,
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 

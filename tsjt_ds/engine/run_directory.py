@@ -25,7 +25,7 @@ NOT_IDENTITY = {"run_directory", "evaluation"}
 def training_identity(recipe: Recipe) -> dict[str, Any]:
     """The part of a recipe that decides the trained weights, flattened to ``key.path: value``."""
     values = recipe.model_dump(exclude=NOT_IDENTITY)
-    # The prepared data is known by its content, wherever it lies.
+    # Checkpoints know their data by its fingerprint.
     for key in ("prepared", "train", "dev", "test"):
         del values["data"][key]
     return dict(_flatten(values))

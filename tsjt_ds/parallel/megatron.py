@@ -54,11 +54,6 @@ def vocab_parallel_embedding(vocab_size: int, d_model: int, init: Init) -> Vocab
     return VocabParallelEmbedding(vocab_size, d_model, init_method=init, config=_config())
 
 
-def tensor_rank() -> int:
-    """This process's place on the tensor axis."""
-    return int(parallel_state.get_tensor_model_parallel_rank())
-
-
 def tensor_size() -> int:
     """The tensor degree."""
     return int(parallel_state.get_tensor_model_parallel_world_size())
