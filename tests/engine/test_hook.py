@@ -9,7 +9,8 @@ from torch import Tensor
 from tests.engine.training import make_engine, train
 from tests.ranks import run_ranks
 from tests.tiny import tiny_recipe
-from tsjt_ds.config.recipe import Recipe, ScheduleConfig
+from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.config.stages import ScheduleConfig
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.layout import Layout
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from tests.tiny import random_rows, target_tokens
@@ -10,7 +11,7 @@ from tsjt_ds.config.deepspeed_sections import TsjtSection
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.engine.engine import Engine, StepResult, build_engine
 from tsjt_ds.engine.hook import JointLossHook
-from tsjt_ds.engine.schedule import Schedule
+from tsjt_ds.engine.schedule import joint_schedule
 from tsjt_ds.model.composite import Composite
 from tsjt_ds.parallel.groups import World
 
@@ -50,9 +51,13 @@ def make_engine(world: World, recipe: Recipe, owner_groups: bool = False, **raw:
     """An engine with the joint-loss hook."""
     torch.set_num_threads(1)
     engine = build_engine(Composite(recipe), world, deepspeed_config(world, **raw), owner_groups)
-    schedule = Schedule(recipe.schedule)
-    engine.hooks.append(JointLossHook(schedule, lambda step: target_tokens(step_rows(step))))
+    engine.hooks.append(JointLossHook(joint_schedule(recipe.schedule), row_target_tokens))
     return engine
+
+
+def row_target_tokens(step: int) -> np.ndarray:
+    """Target tokens of each row of a step."""
+    return np.array([target_tokens(row[None]) for row in step_rows(step)])
 
 
 def step_rows(step: int) -> torch.Tensor:

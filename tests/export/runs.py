@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tsjt_ds.config.recipe import ModelConfig, Recipe, dump_recipe
+from tsjt_ds.config.model import ModelConfig
+from tsjt_ds.config.recipe import Recipe, dump_recipe
 from tsjt_ds.data.prepare import prepare
 from tsjt_ds.engine.checkpoint_files import STATE, checkpoint_path, sha256_of, write_manifest
 from tsjt_ds.export.run import Run

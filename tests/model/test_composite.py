@@ -9,7 +9,7 @@ from tests.tiny import LENGTH, VOCAB, random_rows, target_tokens, tiny_recipe
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.export.extract import capacity_state_dict
 from tsjt_ds.model.composite import Composite, CompositeModel
-from tsjt_ds.model.head import StepContext
+from tsjt_ds.model.step import StepContext
 from tsjt_ds.parallel.groups import World
 
 FAMILIES = {
@@ -30,6 +30,11 @@ def composite_model(recipe: Recipe) -> CompositeModel:
         for _, parameter in model.canonical_parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
     return model
+
+
+def context(ints_BN: Tensor, weights: dict[str, float], step: int = 0) -> StepContext:
+    """A step of one micro-batch."""
+    return StepContext(step, weights, (frozenset(weights),), (target_tokens(ints_BN),))
 
 
 def huggingface_model(recipe: Recipe, capacity: str, model: CompositeModel) -> torch.nn.Module:
@@ -90,7 +95,7 @@ def test_losses_equal_transformers(world: World) -> None:
     recipe = tiny_recipe(dropout=0.0, label_smoothing=0.2)
     model = composite_model(recipe).train()
     ints_BN = random_rows(3, seed=2)
-    model.context = StepContext(0, {"low": 0.25, "high": 0.75}, target_tokens(ints_BN), 1)
+    model.context = context(ints_BN, {"low": 0.25, "high": 0.75})
     objective = model(ints_BN)
     assert model.losses is not None
     for capacity in ("low", "high"):
@@ -115,7 +120,7 @@ def test_gradients_equal_transformers(world: World) -> None:
     recipe = tiny_recipe(dropout=0.0, label_smoothing=0.0)
     model = composite_model(recipe).train()
     ints_BN = random_rows(2, seed=3)
-    model.context = StepContext(0, {"low": 1.0, "high": 0.0}, target_tokens(ints_BN), 1)
+    model.context = context(ints_BN, {"low": 1.0, "high": 0.0})
     model(ints_BN).backward()
     gradients = {name: p.grad for name, p in model.canonical_parameters() if p.grad is not None}
     huggingface = huggingface_model(recipe, "low", model)
@@ -160,7 +165,7 @@ def test_padding_makes_no_nan_and_no_gradient(world: World) -> None:
     sides = ints_BN.view(4, LENGTH)
     sides[0], sides[1] = 5, 1  # No padding among the sources, and one long segment.
     sides[3] = (sides[3] > 0).long()
-    model.context = StepContext(0, {"low": 0.5, "high": 0.5}, target_tokens(ints_BN), 1)
+    model.context = context(ints_BN, {"low": 0.5, "high": 0.5})
     model(ints_BN).backward()
     for name, parameter in model.canonical_parameters():
         assert parameter.grad is not None, name
@@ -172,7 +177,7 @@ def test_dropout_depends_on_step_and_micro_batch_alone(world: World) -> None:
     ints_BN = random_rows(2, seed=6)
 
     def objective(step: int, micro_batch: int) -> float:
-        model.context = StepContext(step, {"low": 0.5, "high": 0.5}, target_tokens(ints_BN), 1)
+        model.context = context(ints_BN, {"low": 0.5, "high": 0.5}, step)
         torch.rand(step + 3)  # What was drawn before does not matter.
         return float(model(ints_BN, micro_batch).detach())
 

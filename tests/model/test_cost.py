@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.model.test_composite import FAMILIES, composite_model
 from tests.tiny import LENGTH, VOCAB, random_rows, target_tokens, tiny_recipe
 from tsjt_ds.model.cost import training_flops
-from tsjt_ds.model.head import StepContext
+from tsjt_ds.model.step import StepContext
 from tsjt_ds.parallel.groups import World
 
 ROWS = 2
@@ -25,7 +25,7 @@ def test_flops_equal_torchs_count(world: World, family: dict[str, tuple[int, int
     model = composite_model(recipe)
     ints_BN = random_rows(ROWS, seed=1)
     weights = dict.fromkeys(family, 1 / len(family))
-    model.context = StepContext(0, weights, target_tokens(ints_BN), 1)
+    model.context = StepContext(0, weights, (frozenset(weights),), (target_tokens(ints_BN),))
     # torch counts neither the CPU's fused attention nor in-place products.
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: addmm_flops})
     with counter, sdpa_kernel(SDPBackend.MATH):

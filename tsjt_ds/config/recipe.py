@@ -1,19 +1,22 @@
 """The recipe: *what* is trained (data, tokenizer, model, capacities, schedule, evaluation)."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
 
+from tsjt_ds.config.model import TEACHER, ModelConfig, Positive
 from tsjt_ds.config.overrides import apply_overrides
 from tsjt_ds.config.schema import Section, nearest, validate
+from tsjt_ds.config.stages import MEAN, ScheduleConfig, StageConfig
 from tsjt_ds.config.strict_yaml import load_yaml
 from tsjt_ds.errors import UserError
 
 PAIR_PATTERN = r"^[a-z]{2,3}(_[A-Za-z]+)?-[a-z]{2,3}(_[A-Za-z]+)?$"
 Pair = Annotated[str, Field(pattern=PAIR_PATTERN)]
-Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
 
 SEGMENT_TAGS = 2
 """Tokens that every segment has beside its text: the language's tag and ``</s>``."""
@@ -102,6 +105,8 @@ class TokenizerConfig(Section):
     character_coverage: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9995
     train_segments: Positive = 2_000_000
     """At most this many segments, sampled over all languages, train the tokenizer."""
+    reuse: str = ""
+    """Prepared directory whose tokenizer is taken instead of training one."""
 
     @field_validator("vocab_size")
     @classmethod
@@ -111,86 +116,42 @@ class TokenizerConfig(Section):
         return value
 
 
-class CapacityConfig(Section):
-    """A nested sub-network: the first layers of the composite's stacks, then final norms."""
+class TeacherConfig(Section):
+    """A capacity of a finished run that teaches and is not trained."""
 
-    encoder_layers: Positive
-    decoder_layers: Positive
+    run: str
+    """Run directory."""
+    capacity: str
 
 
-class ModelConfig(Section):
-    """The composite transformer. Every capacity alone is an M2M-100 model (pre-norm, ReLU)."""
+class ValidationConfig(Section):
+    """Dev figures during training."""
 
-    d_model: Positive = 512
-    attention_heads: Positive = 8
-    ffn_dim: Positive = 2048
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
-    """On embeddings and on each sub-layer's output."""
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
-    capacities: Annotated[dict[str, CapacityConfig], Field(min_length=1)]
+    interval: NotNegative = 0
+    """Steps between measurements of the dev loss; 0: none."""
+    max_segments: NotNegative = 0
+    """Use only the first so many dev segments of each direction; 0: all."""
+    bleu_interval: NotNegative = 0
+    """Steps between BLEU scores of a dev sample, decoded beside training; 0: none."""
+    bleu_segments: Positive = 50
+    """Segments of each direction in that sample."""
 
     @model_validator(mode="after")
-    def _check(self) -> "ModelConfig":
-        if self.d_model % self.attention_heads:
+    def _check(self) -> "ValidationConfig":
+        if self.bleu_interval and not self.interval:
+            raise ValueError("bleu_interval without interval (set interval, too)")
+        if self.interval and self.bleu_interval % self.interval:
             raise ValueError(
-                f"d_model {self.d_model} is not divisible by attention_heads {self.attention_heads}"
+                f"bleu_interval {self.bleu_interval} is no multiple of interval {self.interval}"
             )
-        if self.d_model % 2:
-            raise ValueError(f"d_model {self.d_model} is odd (sinusoidal positions need it even)")
-        for name in self.capacities:
-            if not name.isidentifier():
-                raise ValueError(f"capacity name {name!r} is no identifier (letters, digits, _)")
-        seen: dict[tuple[int, int], str] = {}
-        for name, capacity in self.capacities.items():
-            depth = (capacity.encoder_layers, capacity.decoder_layers)
-            if depth in seen:
-                raise ValueError(f"capacities {seen[depth]!r} and {name!r} are the same network")
-            seen[depth] = name
         return self
 
-    @property
-    def encoder_layers(self) -> int:
-        """Layers of the composite's encoder: those of its deepest capacity."""
-        return max(capacity.encoder_layers for capacity in self.capacities.values())
 
-    @property
-    def decoder_layers(self) -> int:
-        """Layers of the composite's decoder: those of its deepest capacity."""
-        return max(capacity.decoder_layers for capacity in self.capacities.values())
+class DiagnosticsConfig(Section):
+    """What tells why a weighting fails."""
 
-
-class StageConfig(Section):
-    """A span of training with its own loss weights (a schedule stage, not a pipeline stage)."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]+$")]
-    steps: Positive
-    weights: dict[str, Annotated[float, Field(ge=0.0)]]
-    """Loss weight per capacity; all are named, and they sum to 1."""
-
-    @field_validator("weights")
-    @classmethod
-    def _sum(cls, value: dict[str, float]) -> dict[str, float]:
-        if abs(sum(value.values()) - 1.0) > 1e-6:
-            raise ValueError(f"loss weights sum to {sum(value.values()):g} (make the sum 1)")
-        return value
-
-
-class ScheduleConfig(Section):
-    """The stages of Two-Stage Joint-Training, in order."""
-
-    stages: Annotated[list[StageConfig], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _names(self) -> "ScheduleConfig":
-        names = [stage.name for stage in self.stages]
-        if len(set(names)) != len(names):
-            raise ValueError("two stages have the same name (give each its own)")
-        return self
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of the whole run."""
-        return sum(stage.steps for stage in self.stages)
+    interval: NotNegative = 0
+    """Steps between comparisons of the capacities' gradients; 0: none."""
 
 
 class EvaluationConfig(Section):
@@ -214,21 +175,29 @@ class Recipe(Section):
     data: DataConfig
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig
+    teacher: TeacherConfig | None = None
+    """Teaches through consistency terms that name ``teacher``."""
     schedule: ScheduleConfig
+    validation: ValidationConfig = ValidationConfig()
+    diagnostics: DiagnosticsConfig = DiagnosticsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @model_validator(mode="after")
-    def _weights_name_capacities(self) -> "Recipe":
-        capacities = set(self.model.capacities)
+    def _names_are_known(self) -> "Recipe":
         for stage in self.schedule.stages:
-            for name in stage.weights:
-                if name not in capacities:
-                    remedy = nearest(name, sorted(capacities))
-                    raise ValueError(f"stage {stage.name!r} weighs capacity {name!r} ({remedy})")
-            missing = sorted(capacities - set(stage.weights))
-            if missing:
+            for name, known, use in _names_used(stage, list(self.model.capacities), self.teacher):
+                if name not in known:
+                    raise ValueError(
+                        f"stage {stage.name!r} {use} {name!r} ({nearest(name, known)})"
+                    )
+            missing = sorted(set(self.model.capacities) - set(stage.weights))
+            if missing and not stage.separate:
                 raise ValueError(
                     f"stage {stage.name!r} has no weight for {missing[0]!r} (add it, 0 is allowed)"
+                )
+            if (stage.until or stage.carry_best) and not self.validation.interval:
+                raise ValueError(
+                    f"stage {stage.name!r} goes by a dev figure (set validation.interval)"
                 )
         return self
 
@@ -241,6 +210,29 @@ class Recipe(Section):
     def prepared_path(self) -> Path:
         """The directory of the prepared data."""
         return Path(self.data.prepared)
+
+
+def _names_used(
+    stage: StageConfig, capacities: list[str], teacher: TeacherConfig | None
+) -> Iterator[tuple[str, list[str], str]]:
+    """Each name a stage uses, the names there are, and what it is used for."""
+    for key, use in (
+        ("weights", "weighs capacity"),
+        ("supervise", "supervises capacity"),
+        ("grow", "grows capacity"),
+        ("separate", "separates capacity"),
+    ):
+        for name in getattr(stage, key):
+            yield name, capacities, use
+    for term in stage.consistency:
+        teachers = [*capacities, TEACHER] if teacher else capacities
+        yield term.teacher, [t for t in teachers if t != term.student], "has consistency with"
+        yield term.student, capacities, "has consistency for"
+    for name in stage.trainable:
+        yield name, [*capacities, "shared", "embedding"], "trains"
+    figures = [stage.until.figure if stage.until else None, stage.carry_best]
+    for figure in filter(None, figures):
+        yield figure, [*capacities, MEAN], "goes by the dev figure"
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:

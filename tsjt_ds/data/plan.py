@@ -119,6 +119,10 @@ class Plan:
         """Target labels of a step over all its rows, tags included, padding excluded."""
         return sum(int(b.target_tokens[first:last].sum()) for b, first, last in self._parts(step))
 
+    def target_tokens_by_row(self, step: int) -> np.ndarray:
+        """Target labels of each row of a step, tags included: int64 [rows_per_step]."""
+        return np.concatenate([b.target_tokens[first:last] for b, first, last in self._parts(step)])
+
     def epoch(self, step: int) -> float:
         """Epochs done before a step: 1.5 is the middle of the second."""
         row = step * self.rows_per_step

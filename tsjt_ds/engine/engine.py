@@ -17,7 +17,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from tsjt_ds.config.deepspeed import DeepSpeedConfig, for_device
 from tsjt_ds.engine.pipeline_module import PipelineComposite, deepspeed_topology
 from tsjt_ds.model.composite import Composite, CompositeModel
-from tsjt_ds.model.head import StepContext, loss_names
+from tsjt_ds.model.head import loss_names
+from tsjt_ds.model.step import StepContext
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.megatron import parallel_state
 
@@ -94,13 +95,16 @@ class Engine(ABC):
         return None
 
     def _parameter_groups(self, owner_groups: bool) -> list[dict[str, Any]]:
-        groups: dict[frozenset[str], list[nn.Parameter]] = {}
-        owners = self.composite.owners()
-        everyone = frozenset(self.composite.wiring.capacities)
+        groups: dict[tuple[frozenset[str], str], list[nn.Parameter]] = {}
+        owners, part = self.composite.owners(), self.composite.part
+        everyone = frozenset(self.composite.wiring.capacities), "all"
         for name, parameter in self.model.canonical_parameters():
-            key = owners(name) if owner_groups else everyone
+            key = (owners(name), part(name)) if owner_groups else everyone
             groups.setdefault(key, []).append(parameter)
-        return [{"params": params, "owners": sorted(key)} for key, params in groups.items()]
+        return [
+            {"params": params, "owners": sorted(names), "part": part}
+            for (names, part), params in groups.items()
+        ]
 
     def publish(self, context: StepContext) -> None:
         """Put the step's loss weights in force, on this rank."""

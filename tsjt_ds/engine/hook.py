@@ -2,45 +2,60 @@
 
 from collections.abc import Callable
 
+import numpy as np
+
 from tsjt_ds.engine.engine import Engine, StepResult
-from tsjt_ds.engine.schedule import Schedule
-from tsjt_ds.model.head import StepContext
+from tsjt_ds.engine.schedule import Schedule, StageAt
+from tsjt_ds.model.step import StepContext
 
 
 class JointLossHook:
-    """Publishes the stage's loss weights before each step.
+    """Publishes the stage's objective before each step, and sets its learning rates.
 
-    Weights and token counts are pure functions of the step's number, so that every rank finds the
-    same ones without communication.
+    All of it is a function of the step's number (and of the ends that plateaus have brought about),
+    so that every rank finds the same without communication.
 
     Args:
-        schedule: the recipe's stages.
-        target_tokens: the number of target tokens of a step, over all ranks.
+        schedule: the stages of the line of training that runs.
+        row_target_tokens: the target tokens of each row of a step, over all ranks.
     """
 
-    def __init__(self, schedule: Schedule, target_tokens: Callable[[int], int]) -> None:
+    def __init__(self, schedule: Schedule, row_target_tokens: Callable[[int], np.ndarray]) -> None:
         self.schedule = schedule
-        self.target_tokens = target_tokens
+        self.row_target_tokens = row_target_tokens
 
     def on_step_begin(self, engine: Engine, step: int) -> None:
-        """Put the weights of ``step`` in force; leave idle capacities' parameters alone."""
-        weights = self.schedule.at(step).weights
-        engine.publish(
-            StepContext(
-                step=step,
-                weights=weights,
-                target_tokens=self.target_tokens(step),
-                micro_batches=engine.config.accumulation * engine.world.layout.data,
-            )
-        )
+        """Put the objective of ``step`` in force; hold still what is not to move."""
+        stage = self.schedule.at(step)
+        engine.publish(self._context(engine, step, stage))
         for group in engine.parameter_groups:
-            if not any(weights[owner] for owner in group["owners"]):
-                # Without gradients, Adam's momentum and weight decay would still move them.
-                group["lr_when_active"], group["lr"] = group["lr"], 0.0
+            moves = self._moves(group, stage)
+            if not moves or stage.rate_factor != 1.0:
+                # Without gradients, Adam's momentum and weight decay would still move it.
+                factor = stage.rate_factor if moves else 0.0
+                group["scheduled_lr"], group["lr"] = group["lr"], group["lr"] * factor
+                group["factored_lr"] = group["lr"]
 
     def on_step_end(self, engine: Engine, step: int, result: StepResult) -> None:
-        """Give idle parameters their learning rate back, unless a scheduler just did."""
+        """Take the stage's factor off the learning rates, unless a scheduler just set them."""
         for group in engine.parameter_groups:
-            rate = group.pop("lr_when_active", None)
-            if rate is not None and group["lr"] == 0.0:
-                group["lr"] = rate
+            scheduled = group.pop("scheduled_lr", None)
+            if scheduled is not None and group["lr"] == group.pop("factored_lr"):
+                group["lr"] = scheduled
+
+    def _context(self, engine: Engine, step: int, stage: StageAt) -> StepContext:
+        tokens = self.row_target_tokens(step).reshape(-1, engine.config.micro_batch_rows).sum(1)
+        return StepContext(
+            step=step,
+            weights=stage.weights,
+            active=stage.active(step, len(tokens)),
+            tokens=tuple(tokens.tolist()),
+            consistency=stage.consistency,
+            shares=stage.shares,
+        )
+
+    def _moves(self, group: dict[str, object], stage: StageAt) -> bool:
+        owners, part = frozenset(group["owners"]), group["part"]  # type: ignore[call-overload]
+        if not owners & stage.computed:
+            return False
+        return not stage.trainable or part in stage.trainable

@@ -10,7 +10,8 @@ from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
 from torch import Tensor, nn
 
 from tsjt_ds.model.composite import EMBEDDING, Composite, SeededTiedSpec, layer_parameters
-from tsjt_ds.model.head import Losses, StepContext, loss_names
+from tsjt_ds.model.head import Losses, loss_names
+from tsjt_ds.model.step import StepContext
 from tsjt_ds.model.streams import Streams
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.layout import Layout

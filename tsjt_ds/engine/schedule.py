@@ -1,8 +1,20 @@
-"""Which stage a step belongs to, and that stage's loss weights. Imports no torch."""
+"""Which stage a step belongs to, and what that stage asks for. Imports no torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tsjt_ds.config.recipe import ScheduleConfig
+from tsjt_ds.config.model import TEACHER
+from tsjt_ds.config.stages import (
+    LearningRateConfig,
+    Ramp,
+    ScheduleConfig,
+    StageConfig,
+    at_ends,
+)
+from tsjt_ds.model.step import ConsistencyTerm
+
+GOLDEN = 0.6180339887498949
+"""Multiples of it, modulo 1, are spread evenly in every arithmetic progression."""
 
 
 @dataclass(frozen=True)
@@ -14,28 +26,161 @@ class StageAt:
     step_in_stage: int
     weights: dict[str, float]
     """Loss weight of each capacity."""
+    shares: dict[str, float]
+    """Share of the micro-batches on which a capacity is trained."""
+    consistency: tuple[ConsistencyTerm, ...]
+    rate_factor: float
+    """Of the scheduler's learning rate."""
+    trainable: tuple[str, ...]
+    """Parts that move (see ``StageConfig.trainable``); empty: all."""
+
+    @property
+    def computed(self) -> frozenset[str]:
+        """The capacities that the stage computes on some micro-batch."""
+        terms = [term for term in self.consistency if term.weight]
+        named = {name for term in terms for name in (term.teacher, term.student)} - {TEACHER}
+        return frozenset({name for name, weight in self.weights.items() if weight} | named)
+
+    def active(self, step: int, micro_batches: int) -> tuple[frozenset[str], ...]:
+        """The capacities that each micro-batch of a step computes: the same in every layout.
+
+        Over any span of steps a capacity gets its share to within one micro-batch; the sets of
+        smaller shares lie within those of larger ones, and are spread over data-parallel ranks.
+        """
+        order = sorted(range(micro_batches), key=lambda m: (step + m) * GOLDEN % 1.0)
+        active: list[set[str]] = [set() for _ in range(micro_batches)]
+        for name in self.computed:
+            share = self.shares[name] * micro_batches
+            count = int((step + 1) * share + 1e-9) - int(step * share + 1e-9)
+            for index in order[:count]:
+                active[index].add(name)
+        return tuple(map(frozenset, active))
 
 
 class Schedule:
-    """The recipe's stages on the axis of optimizer steps: a pure function of the step number."""
+    """Stages on the axis of optimizer steps.
 
-    def __init__(self, config: ScheduleConfig) -> None:
-        self.stages = config.stages
-        self.steps = config.steps
+    A pure function of the step's number and of the ends that plateaus have brought about so far.
 
-    def at(self, step: int) -> StageAt:
-        """The stage of ``step`` (from 0).
+    Args:
+        stages: in order; each has steps and weights.
+        first_step: where the first of them starts.
+        ends: step after the last of the first so many stages, where that is known already.
+    """
+
+    def __init__(
+        self, stages: Sequence[StageConfig], first_step: int = 0, ends: Sequence[int] = ()
+    ) -> None:
+        self.stages = list(stages)
+        self.first_step = first_step
+        self.ends = list(ends)
+
+    @property
+    def steps(self) -> int:
+        """The step after the last one, at most."""
+        return self.end_of(len(self.stages) - 1)
+
+    def start_of(self, index: int) -> int:
+        """The first step of a stage."""
+        return self.end_of(index - 1) if index else self.first_step
+
+    def end_of(self, index: int) -> int:
+        """The step after the last of a stage; the latest possible one if it runs still."""
+        if index < len(self.ends):
+            return self.ends[index]
+        start = self.ends[-1] if self.ends else self.first_step
+        return start + sum(stage.steps or 0 for stage in self.stages[len(self.ends) : index + 1])
+
+    def index_of(self, step: int) -> int:
+        """The stage of ``step``.
 
         Raises:
-            ValueError: the step is not in the run.
+            ValueError: the step is not in the schedule.
         """
-        start = 0
-        for index, stage in enumerate(self.stages):
-            if start <= step < start + stage.steps:
-                return StageAt(index, stage.name, step - start, stage.weights)
-            start += stage.steps
-        raise ValueError(f"step {step} is outside the schedule of {self.steps} steps")
+        if step >= self.first_step:
+            for index in range(len(self.stages)):
+                if step < self.end_of(index):
+                    return index
+        raise ValueError(
+            f"step {step} is outside the schedule of steps {self.first_step} to {self.steps}"
+        )
 
-    def ever_idle(self) -> bool:
-        """Whether some stage gives some capacity no weight."""
-        return any(weight == 0 for stage in self.stages for weight in stage.weights.values())
+    def end_stage(self, step: int) -> None:
+        """End the stage before ``step``: it has come to a plateau, or to its last step."""
+        index = self.index_of(step - 1)
+        self.ends = [*(self.end_of(earlier) for earlier in range(index)), step]
+
+    def at(self, step: int) -> StageAt:
+        """The stage of ``step``.
+
+        Raises:
+            ValueError: the step is not in the schedule.
+        """
+        index = self.index_of(step)
+        stage, within = self.stages[index], step - self.start_of(index)
+        steps = stage.steps or 1
+        return StageAt(
+            index,
+            stage.name,
+            within,
+            weights={name: _along(ramp, within, steps) for name, ramp in stage.weights.items()},
+            shares={name: stage.supervise.get(name, 1.0) for name in stage.weights},
+            consistency=tuple(
+                ConsistencyTerm(
+                    term.teacher,
+                    term.student,
+                    _along(term.weight, within, steps),
+                    term.temperature,
+                    term.stop_gradient,
+                )
+                for term in stage.consistency
+            ),
+            rate_factor=_rate_factor(stage.learning_rate, within),
+            trainable=tuple(stage.trainable),
+        )
+
+    def moves_all(self) -> bool:
+        """Whether every parameter is trained at every step."""
+        return not any(
+            stage.trainable or any(0.0 in at_ends(weight) for weight in stage.weights.values())
+            for stage in self.stages
+        )
+
+
+def joint_schedule(config: ScheduleConfig) -> Schedule:
+    """The stages that the capacities share."""
+    return Schedule(config.joint_stages)
+
+
+def separate_schedules(
+    config: ScheduleConfig, capacities: Sequence[str], first_step: int
+) -> dict[str, Schedule]:
+    """The schedule of each capacity that continues alone after ``first_step`` steps."""
+    stage = config.separate_stage
+    if stage is None:
+        return {}
+    return {
+        name: Schedule(
+            [
+                stage.model_copy(
+                    update={
+                        "steps": steps,
+                        "separate": {},
+                        "weights": {other: float(other == name) for other in capacities},
+                    }
+                )
+            ],
+            first_step,
+        )
+        for name, steps in stage.separate.items()
+    }
+
+
+def _along(ramp: Ramp, step: int, steps: int) -> float:
+    first, last = at_ends(ramp)
+    return first + (last - first) * step / max(1, steps - 1)
+
+
+def _rate_factor(config: LearningRateConfig, step: int) -> float:
+    warmup = min(1.0, (step + 1) / (config.warmup_steps + 1))
+    return config.factor * warmup

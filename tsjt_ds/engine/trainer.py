@@ -15,7 +15,7 @@ from tsjt_ds.engine.engine import build_engine
 from tsjt_ds.engine.hook import JointLossHook
 from tsjt_ds.engine.metrics import MetricsHook, drop_metrics_from
 from tsjt_ds.engine.run_directory import training_identity
-from tsjt_ds.engine.schedule import Schedule
+from tsjt_ds.engine.schedule import joint_schedule
 from tsjt_ds.model.composite import Composite
 from tsjt_ds.parallel.groups import World, on_main_rank
 
@@ -27,7 +27,7 @@ class Trainer:
         self, recipe: Recipe, config: DeepSpeedConfig, world: World, prepared: PreparedData
     ) -> None:
         self.recipe, self.config, self.world = recipe, config, world
-        self.schedule = Schedule(recipe.schedule)
+        self.schedule = joint_schedule(recipe.schedule)
         self.plan = build_plan(prepared, recipe.data, config.rows_per_step, recipe.seed)
         self.batches = MicroBatches(
             self.plan,
@@ -38,8 +38,8 @@ class Trainer:
             data_size=world.layout.data,
         )
         composite = Composite(recipe)
-        self.engine = build_engine(composite, world, config, self.schedule.ever_idle())
-        self.engine.hooks.append(JointLossHook(self.schedule, self.plan.target_tokens))
+        self.engine = build_engine(composite, world, config, not self.schedule.moves_all())
+        self.engine.hooks.append(JointLossHook(self.schedule, self.plan.target_tokens_by_row))
         self.checkpointer = Checkpointer(
             self.engine,
             recipe.run_path,

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 from transformers import GenerationConfig, M2M100Config, M2M100ForConditionalGeneration
 
-from tsjt_ds.config.recipe import ModelConfig
+from tsjt_ds.config.model import ModelConfig
 from tsjt_ds.data.tokenizer import BOS_ID, EOS_ID, PAD_ID
 from tsjt_ds.engine.checkpoint_tensors import load_weights
 from tsjt_ds.export.extract import capacity_state_dict

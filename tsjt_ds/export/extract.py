@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from tsjt_ds.config.recipe import ModelConfig
+from tsjt_ds.config.model import ModelConfig
 
 _NORMS = {
     "self_attn_norm": "self_attn_layer_norm",

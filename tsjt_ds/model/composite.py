@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.model.batch import PackedBatch
 from tsjt_ds.model.cost import layer_flops
-from tsjt_ds.model.head import Head, Losses, StepContext
+from tsjt_ds.model.head import Head, Losses
 from tsjt_ds.model.layers import DecoderLayer, Embedding, EncoderLayer, TargetEmbedding
 from tsjt_ds.model.seeding import derive_seed, seed_generators
+from tsjt_ds.model.step import StepContext
 from tsjt_ds.model.streams import Streams
 from tsjt_ds.model.wiring import StreamCounts, Wiring
 
@@ -131,6 +132,13 @@ class Composite:
             )
 
         return of
+
+    def part(self, name: str) -> str:
+        """The part of the model that a stage's ``trainable`` knows a parameter by."""
+        if name.startswith(EMBEDDING):
+            return EMBEDDING
+        owners = self.owners()(name)
+        return "shared" if len(owners) > 1 else next(iter(owners))
 
     def batch(self, ints_BN: Tensor, like: Tensor) -> PackedBatch:
         """The micro-batch, with masks in the dtype of ``like``."""

@@ -4,7 +4,7 @@ A product of [m, k] and [k, n] counts 2mkn; element-wise work is left out. The b
 product is two more of the same size. Imports no torch.
 """
 
-from tsjt_ds.config.recipe import ModelConfig
+from tsjt_ds.config.model import ModelConfig
 from tsjt_ds.model.wiring import Wiring
 
 

@@ -6,28 +6,11 @@ import torch
 from torch import Tensor
 
 from tsjt_ds.model.layers import Embedding
+from tsjt_ds.model.step import StepContext
 from tsjt_ds.model.streams import Streams
 from tsjt_ds.model.wiring import Wiring
 from tsjt_ds.parallel.cross_entropy import linear_cross_entropy
 from tsjt_ds.parallel.megatron import tensor_group
-
-
-@dataclass(frozen=True)
-class StepContext:
-    """What the engine hook publishes to the model, on every rank, before each step."""
-
-    step: int
-    weights: dict[str, float]
-    """Loss weight of each capacity."""
-    target_tokens: int
-    """Target tokens of the whole step, over all ranks."""
-    micro_batches: int
-    """Micro-batches of the whole step, over all data-parallel ranks."""
-
-    @property
-    def scale(self) -> float:
-        """Makes the mean over micro-batches, which DeepSpeed takes, a mean over tokens."""
-        return self.micro_batches / self.target_tokens
 
 
 @dataclass
@@ -70,7 +53,7 @@ class Head:
             self.label_smoothing if embedding.training else 0.0,
             tensor_group(),
         )
-        scale = context.scale
+        scale = context.objective_scale(*self.wiring.finished)
         sums_2C = torch.stack([losses.loss_N, losses.nll_N]).view(2, C, -1) @ is_target * scale
         values = dict(zip(loss_names(self.wiring.finished), sums_2C.T.flatten(), strict=True))
         names = loss_names(self.wiring.capacities)

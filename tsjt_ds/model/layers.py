@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tsjt_ds.config.recipe import ModelConfig
+from tsjt_ds.config.model import ModelConfig
 from tsjt_ds.model.seeding import seed_generators
 from tsjt_ds.model.streams import Streams
 from tsjt_ds.model.wiring import Ending

@@ -5,7 +5,7 @@ Pure arithmetic on the model's configuration; imports no torch.
 
 from dataclasses import dataclass
 
-from tsjt_ds.config.recipe import ModelConfig
+from tsjt_ds.config.model import ModelConfig
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,140 @@
+"""The recipe's ``schedule`` section: the stages of Two-Stage Joint-Training."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from tsjt_ds.config.model import Positive
+from tsjt_ds.config.schema import Section
+
+Weight = Annotated[float, Field(ge=0.0)]
+Ramp = Weight | tuple[Weight, Weight]
+"""A constant, or the values at the stage's first and last step, linear between."""
+MEAN = "mean"
+"""The dev figure that is the mean of all capacities' dev losses."""
+
+
+def at_ends(value: Ramp) -> tuple[float, float]:
+    """A ramp's first and last value."""
+    return value if isinstance(value, tuple) else (value, value)
+
+
+class ConsistencyConfig(Section):
+    """A Kullback-Leibler term that draws one capacity's distribution to another's."""
+
+    teacher: str
+    """A capacity, or ``teacher``: the recipe's frozen teacher."""
+    student: str
+    weight: Ramp
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    stop_gradient: bool = True
+    """Whether the term leaves the teacher alone."""
+
+
+class LearningRateConfig(Section):
+    """What a stage does to the scheduler's learning rate."""
+
+    factor: Annotated[float, Field(gt=0.0)] = 1.0
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps in which the rate rises linearly from near 0 to its value, at the stage's start."""
+
+
+class PlateauConfig(Section):
+    """Ends a stage when a dev figure stops getting better."""
+
+    figure: str = MEAN
+    """A capacity (its dev loss), or ``mean``."""
+    patience: Positive = 3
+    """Validations without a new best."""
+    min_delta: Annotated[float, Field(ge=0.0)] = 0.0
+    """Nats by which a figure must fall to count as a new best."""
+
+
+class StageConfig(Section):
+    """A span of training with its own loss weights (a schedule stage, not a pipeline stage)."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_\-]+$")]
+    steps: Positive | None = None
+    """Optimizer steps; the most there can be where ``until`` may end the stage earlier."""
+    weights: dict[str, Ramp] = {}
+    """Loss weight per capacity; all are named, and they sum to 1."""
+    supervise: dict[str, Annotated[float, Field(gt=0.0, le=1.0)]] = {}
+    """Share of the micro-batches on which a capacity is trained at all. [1] Its weight keeps its
+    meaning: the loss of those micro-batches counts for the others too."""
+    consistency: list[ConsistencyConfig] = []
+    grow: dict[str, Literal["identity", "stack"]] = {}
+    """Capacities that enter here: their extra layers as the identity, so that they start as the
+    function of the largest capacity trained before, or stacked from the layers below."""
+    trainable: list[str] = []
+    """Parts that move: ``embedding``, ``shared`` (what several capacities own), or a capacity (what
+    it alone owns). Default: all."""
+    learning_rate: LearningRateConfig = LearningRateConfig()
+    until: PlateauConfig | None = None
+    carry_best: str | None = None
+    """The next stage starts from this stage's best checkpoint by a dev figure (a capacity or
+    ``mean``), not from its last step."""
+    separate: dict[str, Positive] = {}
+    """Instead of steps and weights, as the last stage: each named capacity continues alone from the
+    joint checkpoint for so many steps."""
+
+    @field_validator("weights")
+    @classmethod
+    def _sums(cls, value: dict[str, Ramp]) -> dict[str, Ramp]:
+        first, last = (sum(at_ends(ramp)[end] for ramp in value.values()) for end in (0, 1))
+        for total, where in ((first, ""), (last, " at the last step")):
+            if value and abs(total - 1.0) > 1e-6:
+                raise ValueError(f"loss weights sum to {total:g}{where} (make the sum 1)")
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> "StageConfig":
+        if self.separate:
+            for key in ("steps", "weights", "supervise", "consistency", "grow", "trainable"):
+                if getattr(self, key):
+                    raise ValueError(
+                        f"stage {self.name!r} has separate and {key} (in a separate stage each "
+                        f"capacity trains alone: drop {key})"
+                    )
+        elif self.steps is None or not self.weights:
+            missing = "steps" if self.steps is None else "weights"
+            raise ValueError(f"stage {self.name!r} has no {missing} (add it)")
+        return self
+
+
+class ScheduleConfig(Section):
+    """The stages of Two-Stage Joint-Training, in order."""
+
+    stages: Annotated[list[StageConfig], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> "ScheduleConfig":
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise ValueError("two stages have the same name (give each its own)")
+        for stage in self.stages[:-1]:
+            if stage.separate:
+                raise ValueError(
+                    f"stage {stage.name!r} separates the capacities, but is not the last "
+                    "(move it to the end)"
+                )
+        if self.stages[0].separate or self.stages[0].grow:
+            raise ValueError(
+                f"stage {self.stages[0].name!r} is the first: there is nothing yet to separate or "
+                "to grow from (put a joint stage before it)"
+            )
+        return self
+
+    @property
+    def joint_stages(self) -> list[StageConfig]:
+        """The stages before the capacities part."""
+        return [stage for stage in self.stages if not stage.separate]
+
+    @property
+    def separate_stage(self) -> StageConfig | None:
+        """The stage in which each capacity trains alone, if there is one."""
+        return self.stages[-1] if self.stages[-1].separate else None
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the joint stages, at most."""
+        return sum(stage.steps or 0 for stage in self.joint_stages)

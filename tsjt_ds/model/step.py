@@ -1,0 +1,77 @@
+"""What the engine hook publishes to the model before each step. Imports no torch."""
+
+from dataclasses import dataclass
+
+from tsjt_ds.config.model import TEACHER
+
+
+@dataclass(frozen=True)
+class ConsistencyTerm:
+    """``weight`` × T² × KL(teacher ‖ student) at temperature T, a mean over target tokens."""
+
+    teacher: str
+    """A capacity, or ``teacher``: the recipe's frozen one."""
+    student: str
+    weight: float
+    temperature: float = 1.0
+    stop_gradient: bool = True
+    """Whether the term leaves the teacher alone."""
+
+    @property
+    def name(self) -> str:
+        """Its key among the reported losses: the divergence itself, without weight and T²."""
+        return consistency_name(self.teacher, self.student)
+
+
+def consistency_name(teacher: str, student: str) -> str:
+    """The key of a term among the reported losses."""
+    return f"{student}/kl_from_{teacher}"
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """A step's objective.
+
+    The objective is the sum over capacities of weight × mean token loss, plus the consistency
+    terms. A capacity that is trained on a share of the micro-batches is weighted up by 1 / share
+    there, so that its weight means the same at every share.
+    """
+
+    step: int
+    weights: dict[str, float]
+    """Loss weight of each capacity."""
+    active: tuple[frozenset[str], ...]
+    """The capacities that each micro-batch of the step computes, over all data-parallel ranks."""
+    tokens: tuple[int, ...]
+    """Target tokens of each of these micro-batches."""
+    consistency: tuple[ConsistencyTerm, ...] = ()
+    shares: dict[str, float] | None = None
+    """Share of the micro-batches that train each capacity; default: all."""
+
+    @property
+    def target_tokens(self) -> int:
+        """Target tokens of the whole step, over all ranks."""
+        return sum(self.tokens)
+
+    def objective_scale(self, *capacities: str) -> float:
+        """From a micro-batch's sum of token losses to its part of the objective, without weight.
+
+        DeepSpeed takes the mean over micro-batches; the scale makes of that a mean over tokens.
+        """
+        shares = self.shares or {}
+        share = min(shares.get(name, 1.0) for name in capacities)
+        return len(self.active) / (self.target_tokens * share)
+
+    def report_scale(self, *capacities: str) -> float:
+        """From a micro-batch's sum of token losses to its part of the step's reported mean.
+
+        That is a mean over the tokens of the micro-batches that compute all ``capacities``; 0 if
+        there are none.
+        """
+        wanted = set(capacities) - {TEACHER}
+        tokens = sum(
+            count
+            for active, count in zip(self.active, self.tokens, strict=True)
+            if wanted <= active
+        )
+        return len(self.active) / tokens if tokens else 0.0
