@@ -4,22 +4,15 @@ import importlib.metadata
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 
 import tsjt_ds
 from tsjt_ds.config.recipe import Recipe, languages_of
-from tsjt_ds.data.cleaning import (
-    EMPTY,
-    PairFilter,
-    PairReport,
-    format_table,
-    length_reason,
-    normalise,
-)
+from tsjt_ds.data.cleaning import EMPTY, PairReport, format_table
 from tsjt_ds.data.prepared import (
     CLEANING,
     MANIFEST,
+    REUSED,
     TOKENIZER,
     FileRecord,
     Manifest,
@@ -28,6 +21,7 @@ from tsjt_ds.data.prepared import (
     bitext_file,
     config_differences,
     file_record,
+    input_records,
     preparation_config,
     read_bitext,
     read_manifest,
@@ -37,10 +31,10 @@ from tsjt_ds.data.proportion import describe_rows
 from tsjt_ds.data.readers import SPLITS, check_files, corpora_of, read_pairs
 from tsjt_ds.data.shards import ShardWriter
 from tsjt_ds.data.tokenizer import SegmentSample, Tokenizer, train_tokenizer
+from tsjt_ds.data.training_text import clean_pairs, tokenised_pairs
 from tsjt_ds.errors import UserError
 
 Say = Callable[[str], None]
-_BATCH_PAIRS = 10_000
 _PROGRESS_PAIRS = 500_000
 
 
@@ -55,7 +49,8 @@ def prepare(recipe: Recipe, overwrite: bool = False, say: Say = print) -> Prepar
 
     Raises:
         UserError: a file is missing or damaged, a pair has no usable data, the vocabulary is too
-            large for the text, or the directory holds data made from other inputs.
+            large for the text, the tokenizer to reuse does not fit, or the directory holds data
+            made from other inputs.
     """
     directory = recipe.prepared_path
     check_files(recipe.data)
@@ -83,13 +78,33 @@ def prepare(recipe: Recipe, overwrite: bool = False, say: Say = print) -> Prepar
 
 
 def _input_records(recipe: Recipe) -> dict[str, FileRecord]:
-    return {
-        f"{corpus.key} {pair} {number}": file_record(file)
-        for split in SPLITS
-        for pair in recipe.data.pairs
-        for corpus in corpora_of(recipe.data, split, pair)
-        for number, file in enumerate(corpus.files)
-    }
+    records = input_records(recipe.data)
+    reused = _reused_tokenizer(recipe)
+    return records | {REUSED: file_record(reused)} if reused else records
+
+
+def _reused_tokenizer(recipe: Recipe) -> Path | None:
+    """The tokenizer that the recipe takes over, after a check that it fits."""
+    if not recipe.tokenizer.reuse:
+        return None
+    directory = Path(recipe.tokenizer.reuse)
+    if directory.resolve() == recipe.prepared_path.resolve():
+        raise UserError(
+            f"{REUSED}: {directory} is data.prepared itself (name another prepared directory)"
+        )
+    path = PreparedData.open(directory).tokenizer_path
+    tokenizer = Tokenizer(path)
+    if tokenizer.vocab_size != recipe.tokenizer.vocab_size:
+        raise UserError(
+            f"{REUSED}: {path} has {tokenizer.vocab_size} pieces, not the "
+            f"{recipe.tokenizer.vocab_size} of tokenizer.vocab_size (make them equal)"
+        )
+    if tokenizer.languages != recipe.data.languages:
+        raise UserError(
+            f"{REUSED}: {path} has the languages {', '.join(tokenizer.languages)}, not the "
+            f"{', '.join(recipe.data.languages)} of data.pairs (name the same, in that order)"
+        )
+    return path
 
 
 def _already_prepared(
@@ -124,7 +139,8 @@ class _Preparation:
         self.say = say
         self.reports = {split: {p: PairReport() for p in self.data.pairs} for split in SPLITS}
         sample_size = max(1, recipe.tokenizer.train_segments // len(self.data.languages))
-        self.samples = {code: SegmentSample(sample_size) for code in self.data.languages}
+        codes = [] if recipe.tokenizer.reuse else self.data.languages
+        self.samples = {code: SegmentSample(sample_size) for code in codes}
         self.tokens: dict[str, tuple[int, int]] = {}
 
     def write(self, inputs: dict[str, FileRecord]) -> None:
@@ -133,7 +149,7 @@ class _Preparation:
                 self._copy_held_out(split, pair)
         for pair in self.data.pairs:
             self._clean_train(pair)
-        tokenizer = self._train_tokenizer()
+        tokenizer = self._tokenizer()
         for pair in self.data.pairs:
             self._tokenise_train(tokenizer, pair)
             self._tokenise_dev(tokenizer, pair)
@@ -156,30 +172,30 @@ class _Preparation:
 
     def _clean_train(self, pair: str) -> None:
         report = self.reports["train"][pair]
-        pair_filter = PairFilter(*self._held_out_text(pair))
-        source_sample, target_sample = (self.samples[code] for code in languages_of(pair))
+        codes = languages_of(pair)
         with self._clean_file(pair).open("w", encoding="utf-8", newline="\n") as out:
-            for raw_source, raw_target in self._read("train", pair):
-                source, target = normalise(raw_source), normalise(raw_target)
-                reason = pair_filter.reason(source, target)
-                if reason:
-                    report.skip(reason)
-                    continue
-                report.kept += 1
-                out.write(f"{source}\t{target}\n")
-                source_sample.add(source)
-                target_sample.add(target)
+            for sides in clean_pairs(self.data, pair, self.directory, report):
+                out.write("\t".join(sides) + "\n")
+                for code, text in zip(codes, sides, strict=True):
+                    if code in self.samples:
+                        self.samples[code].add(text)
                 if report.kept % _PROGRESS_PAIRS == 0:
                     self.say(f"{pair}: {report.read:,} pairs read")
         self._require_data("train", pair)
         self.say(f"{pair}: {report.read:,} pairs read, {report.kept:,} clean")
 
-    def _train_tokenizer(self) -> Tokenizer:
+    def _tokenizer(self) -> Tokenizer:
+        """Trained on the samples, or taken over."""
         config = self.recipe.tokenizer
+        path = self.directory / TOKENIZER
+        reused = _reused_tokenizer(self.recipe)
+        if reused:
+            self.say(f"the tokenizer is that of {config.reuse}")
+            shutil.copyfile(reused, path)
+            return Tokenizer(path)
         count = sum(len(sample) for sample in self.samples.values())
         self.say(f"training a tokenizer of {config.vocab_size:,} pieces on {count:,} segments")
         segments = (text for sample in self.samples.values() for text in sample)
-        path = self.directory / TOKENIZER
         path.write_bytes(train_tokenizer(segments, self.data.languages, config))
         self.samples.clear()
         return Tokenizer(path)
@@ -208,23 +224,10 @@ class _Preparation:
             for code in languages_of(pair)
         ]
         tokens = [0, 0]
-        for batch in _batches(pairs):
-            kept = []
-            sources, targets = (tokenizer.encode(side) for side in zip(*batch, strict=True))
-            for source, target in zip(sources, targets, strict=True):
-                reason = length_reason(
-                    len(source),
-                    len(target),
-                    self.data.max_segment_tokens,
-                    self.data.max_length_ratio,
-                )
-                if reason:
-                    report.skip(reason)
-                else:
-                    kept.append((source, target))
-            report.kept += len(kept)
+        for batch in tokenised_pairs(pairs, tokenizer, self.data, report):
+            report.kept += len(batch)
             for side, writer in enumerate(writers):
-                sequences = [item[side] for item in kept]
+                sequences = [(kept.source_ids, kept.target_ids)[side] for kept in batch]
                 writer.add(sequences)
                 tokens[side] += sum(map(len, sequences))
         for writer in writers:
@@ -273,14 +276,6 @@ class _Preparation:
         for corpus in corpora_of(self.data, split, pair):
             yield from read_pairs(corpus, self.reports[split][pair])
 
-    def _held_out_text(self, pair: str) -> tuple[set[str], set[str]]:
-        sources, targets = set(), set()
-        for split in ("dev", "test"):
-            for source, target in read_bitext(bitext_file(self.directory, split, pair)):
-                sources.add(normalise(source))
-                targets.add(normalise(target))
-        return sources, targets
-
     def _require_data(self, split: str, pair: str) -> None:
         report = self.reports[split][pair]
         if report.kept == 0:
@@ -291,12 +286,6 @@ class _Preparation:
 
     def _clean_file(self, pair: str) -> Path:
         return self.directory / f"clean.{pair}.tsv"
-
-
-def _batches(pairs: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    iterator = iter(pairs)
-    while batch := list(islice(iterator, _BATCH_PAIRS)):
-        yield batch
 
 
 def _one_column(text: str) -> str:

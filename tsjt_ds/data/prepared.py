@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from tsjt_ds.config.recipe import Recipe, languages_of
+from tsjt_ds.config.recipe import DataConfig, Recipe, languages_of
+from tsjt_ds.data.readers import SPLITS, corpora_of
 from tsjt_ds.data.shards import Shard
 from tsjt_ds.data.tokenizer import Tokenizer
 from tsjt_ds.errors import UserError
@@ -19,6 +20,8 @@ CLEANING = "cleaning.json"
 TOKENIZER = "tokenizer.model"
 DATA_KEYS = ("pairs", "train", "dev", "test", "max_segment_tokens", "max_length_ratio")
 """The keys of the recipe's data section that decide the prepared files' content."""
+REUSED = "tokenizer.reuse"
+"""The input that is another prepared directory's tokenizer."""
 
 
 class FileRecord(BaseModel):
@@ -45,7 +48,7 @@ class Manifest(BaseModel):
     config: dict[str, Any]
     """The recipe keys that decide the content, see :func:`preparation_config`."""
     inputs: dict[str, FileRecord]
-    """Input files, named ``<recipe key> <pair> <number>``."""
+    """Input files, named ``<recipe key> <pair> <number>``, and :data:`REUSED` if there is one."""
     files: dict[str, FileRecord]
     pairs: dict[str, PairRecord]
     languages: list[str]
@@ -62,7 +65,9 @@ class Manifest(BaseModel):
 def preparation_config(recipe: Recipe) -> dict[str, Any]:
     """The recipe keys that decide what ``tsjt prepare`` writes, as plain JSON values."""
     data = recipe.data.model_dump(mode="json")
-    tokenizer = recipe.tokenizer.model_dump(mode="json")
+    # Data prepared before there was this key has no reused tokenizer.
+    unset = set() if recipe.tokenizer.reuse else {"reuse"}
+    tokenizer = recipe.tokenizer.model_dump(mode="json", exclude=unset)
     return {f"data.{key}": data[key] for key in DATA_KEYS} | {
         f"tokenizer.{key}": value for key, value in tokenizer.items()
     }
@@ -89,6 +94,23 @@ def file_record(path: Path) -> FileRecord:
         return FileRecord(bytes=path.stat().st_size, sha256=digest)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror} (make it readable)") from None
+
+
+def input_records(
+    config: DataConfig, splits: Iterable[str] = SPLITS, pairs: Iterable[str] = ()
+) -> dict[str, FileRecord]:
+    """The corpus files by content, named as in :attr:`Manifest.inputs`; default: of all pairs.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    return {
+        f"{corpus.key} {pair} {number}": file_record(file)
+        for split in splits
+        for pair in pairs or config.pairs
+        for corpus in corpora_of(config, split, pair)
+        for number, file in enumerate(corpus.files)
+    }
 
 
 def read_manifest(directory: Path) -> Manifest:
