@@ -22,6 +22,7 @@ class RowReader:
         directions: the trained directions, in the order in which the plan numbers examples.
         row_source_tokens: S.
         row_target_tokens: T.
+        split: ``train`` or ``dev``.
 
     Raises:
         UserError: a direction was not prepared.
@@ -33,9 +34,10 @@ class RowReader:
         directions: Sequence[str],
         row_source_tokens: int,
         row_target_tokens: int,
+        split: str = "train",
     ) -> None:
         tokenizer = prepared.tokenizer()
-        shards = [prepared.shards("train", direction) for direction in directions]
+        shards = [prepared.shards(split, direction) for direction in directions]
         self._offsets = np.concatenate([[0], np.cumsum([len(source) for source, _ in shards])])
         self._sides = [
             _Side(
@@ -45,6 +47,10 @@ class RowReader:
             )
             for side, width in enumerate((row_source_tokens, row_target_tokens))
         ]
+
+    def first_example(self, direction: int) -> int:
+        """The number of a direction's first example."""
+        return int(self._offsets[direction])
 
     def read(self, rows: Sequence[np.ndarray]) -> np.ndarray:
         """The integers of rows given as example numbers: int64 [rows, 2S + 2T]."""

@@ -52,6 +52,7 @@ class JointLossHook:
             tokens=tuple(tokens.tolist()),
             consistency=stage.consistency,
             shares=stage.shares,
+            computed=stage.computed,
         )
 
     def _moves(self, group: dict[str, object], stage: StageAt) -> bool:

@@ -47,11 +47,19 @@ class StepContext:
     consistency: tuple[ConsistencyTerm, ...] = ()
     shares: dict[str, float] | None = None
     """Share of the micro-batches that train each capacity; default: all."""
+    computed: frozenset[str] = frozenset()
+    """The capacities that some micro-batch of the stage computes: what the shapes of a pipeline are
+    made for, so that they stay the same from step to step."""
 
     @property
     def target_tokens(self) -> int:
         """Target tokens of the whole step, over all ranks."""
         return sum(self.tokens)
+
+    @property
+    def uses_teacher(self) -> bool:
+        """Whether a term needs the recipe's frozen teacher."""
+        return any(term.teacher == TEACHER and term.weight for term in self.consistency)
 
     def objective_scale(self, *capacities: str) -> float:
         """From a micro-batch's sum of token losses to its part of the objective, without weight.
