@@ -14,6 +14,9 @@ with warnings.catch_warnings():
         ColumnParallelLinear,
         RowParallelLinear,
         VocabParallelEmbedding,
+        copy_to_tensor_model_parallel_region,
+        reduce_from_tensor_model_parallel_region,
+        set_tensor_model_parallel_attributes,
     )
 
 Init = Callable[[torch.Tensor], torch.Tensor]
@@ -52,6 +55,24 @@ def row_parallel(input_size: int, output_size: int, init: Init) -> RowParallelLi
 def vocab_parallel_embedding(vocab_size: int, d_model: int, init: Init) -> VocabParallelEmbedding:
     """An embedding table cut along the vocabulary."""
     return VocabParallelEmbedding(vocab_size, d_model, init_method=init, config=_config())
+
+
+def cut_parameter(whole: torch.Tensor, dim: int) -> torch.nn.Parameter:
+    """This tensor rank's slice of ``whole`` along ``dim``, marked as Megatron marks its own."""
+    rank = parallel_state.get_tensor_model_parallel_rank()
+    parameter = torch.nn.Parameter(whole.chunk(tensor_size(), dim)[rank].contiguous())
+    set_tensor_model_parallel_attributes(parameter, is_parallel=True, dim=dim, stride=1)
+    return parameter
+
+
+def copy_to_tensor_ranks(x: torch.Tensor) -> torch.Tensor:
+    """``x`` itself; its gradient is the sum of the tensor ranks'."""
+    return copy_to_tensor_model_parallel_region(x)
+
+
+def sum_over_tensor_ranks(x: torch.Tensor) -> torch.Tensor:
+    """The sum of the tensor ranks' ``x``; the gradient passes as it is."""
+    return reduce_from_tensor_model_parallel_region(x)
 
 
 def tensor_size() -> int:
