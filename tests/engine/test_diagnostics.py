@@ -1,0 +1,186 @@
+"""Gradients compared in training are those of the capacities alone; training sees nothing."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.engine.training import (
+    MICRO_BATCH_ROWS,
+    deepspeed_config,
+    make_engine,
+    step_rows,
+    train,
+)
+from tests.ranks import run_ranks
+from tests.tiny import target_tokens, tiny_recipe
+from tsjt_ds.config.diagnostics_rules import check_diagnostics
+from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.engine.diagnostics import DIAGNOSTICS, GradientDiagnostics
+from tsjt_ds.errors import UserError
+from tsjt_ds.model.composite import Composite, CompositeModel
+from tsjt_ds.model.step import StepContext
+from tsjt_ds.parallel.groups import World
+from tsjt_ds.parallel.layout import Layout
+
+WEIGHTS = {"low": 0.2, "middle": 0.0, "high": 0.3, "wide": 0.5}
+DEPTHS = {"low": (1, 1), "middle": (1, 2), "high": (3, 2), "wide": (3, 1)}
+STEPS, INTERVAL = 4, 2
+
+
+def recipe_of(dropout: float, depths: dict[str, tuple[int, int]] = DEPTHS) -> Recipe:
+    recipe = tiny_recipe(depths, dropout=dropout)
+    stages = [{"name": "one", "steps": STEPS, "weights": {n: WEIGHTS[n] for n in depths}}]
+    values = recipe.model_dump() | {"schedule": {"stages": stages}}
+    return Recipe.model_validate(values)
+
+
+def train_with(
+    world: World, recipe: Recipe, directory: Path | None, raw: dict[str, Any]
+) -> list[dict[str, float]]:
+    engine = make_engine(world, recipe, **raw)
+    if directory is not None:
+        first = world.coordinates.data
+        engine.hooks.append(
+            GradientDiagnostics(
+                directory,
+                INTERVAL,
+                lambda step: step_rows(step).split(MICRO_BATCH_ROWS)[first],
+            )
+        )
+    results = train(engine, range(STEPS))
+    return [{**r.losses, "objective": r.objective, "norm": r.grad_norm or 0.0} for r in results]
+
+
+def records(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (directory / DIAGNOSTICS).read_text().splitlines()]
+
+
+def gradients(recipe: Recipe, micro_batches: int) -> dict[str, dict[str, torch.Tensor]]:
+    """Of each capacity as the only one of its composite, by plain autograd: the first step's."""
+    found = {}
+    for name in (n for n, weight in WEIGHTS.items() if weight):
+        model = CompositeModel(Composite(tiny_recipe({name: DEPTHS[name]}, dropout=0.0)))
+        rows = step_rows(0)[: micro_batches * MICRO_BATCH_ROWS]
+        active = (frozenset([name]),)
+        model.context = StepContext(0, {name: 1.0}, active, (target_tokens(rows),))
+        model(rows).backward()
+        found[name] = {
+            # Capacities of one encoder depth share its final norm, whatever it is called.
+            re.sub(r"^(encoder\..*\.final_norm).*(\..*)$", r"\1\2", n): p.grad.flatten()
+            for n, p in model.canonical_parameters()
+        }
+    return found
+
+
+def block_of(name: str) -> str:
+    stack, second, *_ = name.split(".")
+    return f"{stack}.{second}" if second.isdigit() else stack
+
+
+@pytest.mark.parallel
+@pytest.mark.parametrize(
+    "layout", [Layout(), Layout(1, 2, 1), Layout(1, 1, 2)], ids=["plain", "tensor", "data"]
+)
+def test_gradients_equal_those_of_separate_models(
+    world: World, tmp_path: Path, layout: Layout
+) -> None:
+    recipe = recipe_of(dropout=0.0)
+    run_ranks(train_with, layout, recipe, tmp_path, {})
+    first, second = records(tmp_path)
+    assert (first["step"], second["step"]) == (0, INTERVAL)
+    expected = gradients(recipe, layout.data)
+    assert first["norm"].keys() == first["share"].keys() == expected.keys()
+    assert first["cosine"].keys() == {"low/high", "low/wide", "high/wide"}
+    for pair, blocks in first["cosine"].items():
+        one, other = (expected[name] for name in pair.split("/"))
+        both = [n for n in one if n in other]
+        assert blocks.keys() == {"all", *map(block_of, both)}
+        for block, cosine in blocks.items():
+            names = [n for n in both if block in ("all", block_of(n))]
+            x, y = (torch.cat([side[n] for n in names]) for side in (one, other))
+            by_hand = torch.cosine_similarity(x, y, dim=0)
+            assert cosine == pytest.approx(float(by_hand), abs=1e-5)
+
+
+@pytest.mark.parallel
+def test_norms_and_shares(world: World, tmp_path: Path) -> None:
+    recipe = recipe_of(dropout=0.0)
+    run_ranks(train_with, Layout(), recipe, tmp_path, {})
+    record = records(tmp_path)[0]
+    expected = gradients(recipe, 1)
+    for name, norms in record["norm"].items():
+        others = [found for other, found in expected.items() if other != name]
+        squares = {
+            n: float(g.square().sum())
+            for n, g in expected[name].items()
+            if any(n in found for found in others)
+        }
+        for block, norm in norms.items():
+            total = sum(s for n, s in squares.items() if block in ("all", block_of(n)))
+            assert norm == pytest.approx(math.sqrt(total), rel=1e-5)
+    weighted = {name: WEIGHTS[name] * norms["all"] for name, norms in record["norm"].items()}
+    total = sum(weighted.values())
+    assert record["share"] == pytest.approx({n: w / total for n, w in weighted.items()})
+
+
+@pytest.mark.parallel
+@pytest.mark.parametrize(
+    ("layout", "zero"),
+    [
+        (Layout(), 0),
+        (Layout(), 1),
+        (Layout(), 2),
+        (Layout(1, 1, 2), 1),
+        (Layout(1, 1, 2), 2),
+        (Layout(1, 2, 1), 1),
+    ],
+    ids=lambda value: str(value).replace(" ", ""),
+)
+def test_training_sees_nothing_of_it(tmp_path: Path, layout: Layout, zero: int) -> None:
+    recipe = recipe_of(dropout=0.1)
+    raw = {"zero_optimization": {"stage": zero, "reduce_bucket_size": 10**6}}
+    without = run_ranks(train_with, layout, recipe, None, raw)
+    assert run_ranks(train_with, layout, recipe, tmp_path, raw) == without
+    assert len(records(tmp_path)) == STEPS // INTERVAL
+
+
+@pytest.mark.parallel
+def test_one_capacity_has_nothing_to_compare(tmp_path: Path) -> None:
+    recipe = recipe_of(dropout=0.1)
+    [stage] = recipe.schedule.stages
+    alone = stage.model_copy(update={"weights": dict.fromkeys(WEIGHTS, 0.0) | {"low": 1.0}})
+    schedule = recipe.schedule.model_copy(update={"stages": [alone]})
+    run_ranks(train_with, Layout(), recipe.model_copy(update={"schedule": schedule}), tmp_path, {})
+    assert not (tmp_path / DIAGNOSTICS).exists()
+
+
+@pytest.mark.parametrize(
+    ("layout", "zero", "message"),
+    [
+        (Layout(2, 1, 1), 1, "one pipeline stage, not tsjt.pipeline 2 (set it to 1"),
+        (Layout(), 3, "whole parameters, not ZeRO-3 (set zero_optimization.stage to 2"),
+        (Layout(), 2, None),
+    ],
+    ids=["pipeline", "zero3", "zero2"],
+)
+def test_refused_where_gradients_are_not_whole(
+    layout: Layout, zero: int, message: str | None
+) -> None:
+    config = deepspeed_config(
+        World(layout, 0, torch.device("cpu")), zero_optimization={"stage": zero}
+    )
+    silent = tiny_recipe()
+    check_diagnostics(silent, config)
+    values = silent.model_dump() | {"diagnostics": {"interval": 10}}
+    asking = Recipe.model_validate(values)
+    if message is None:
+        check_diagnostics(asking, config)
+        return
+    with pytest.raises(UserError) as error:
+        check_diagnostics(asking, config)
+    assert str(error.value).startswith(f"diagnostics.interval: needs {message}")
