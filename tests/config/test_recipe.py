@@ -33,6 +33,8 @@ def message(path: Path, *overrides: str) -> str:
     return str(error.value)
 
 
+TERM = {"teacher": "high", "student": "low", "weight": 1.0}
+SEPARATE = {"name": "alone", "separate": {"low": 3, "high": 3}}
 STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
 
 
@@ -71,6 +73,57 @@ STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
             "schedule.stages.0.weights: loss weights sum to 1.1 (make the sum 1)",
         ),
         ({"schedule__stages": [STAGE, STAGE]}, "two stages have the same name"),
+        (
+            {"schedule__stages": [{**STAGE, "weights": {"low": [0.5, 1.0], "high": [0.5, 0.5]}}]},
+            "loss weights sum to 1.5 at the last step (make the sum 1)",
+        ),
+        (
+            {"schedule__stages": [{**STAGE, "supervise": {"hihg": 0.5}}]},
+            "stage 'joint' supervises capacity 'hihg' (did you mean 'high'?)",
+        ),
+        (
+            {"schedule__stages": [{**STAGE, "consistency": [TERM | {"teacher": "teacher"}]}]},
+            "stage 'joint' has consistency with 'teacher' (known: high)",
+        ),
+        (
+            {"schedule__stages": [{**STAGE, "trainable": ["lwo"]}]},
+            "stage 'joint' trains 'lwo' (did you mean 'low'?)",
+        ),
+        (
+            {"schedule__stages": [{**STAGE, "until": {"figure": "low"}}]},
+            "stage 'joint' goes by a dev figure (set validation.interval)",
+        ),
+        (
+            {"schedule__stages": [STAGE, {**SEPARATE, "steps": 3}]},
+            "stage 'alone' has separate and steps",
+        ),
+        (
+            {"schedule__stages": [STAGE, SEPARATE, {**STAGE, "name": "after"}]},
+            "stage 'alone' separates the capacities, but is not the last",
+        ),
+        ({"schedule__stages": [SEPARATE]}, "stage 'alone' is the first: there is nothing yet"),
+        (
+            {"schedule__stages": [STAGE, {**STAGE, "name": "b", "grow": {"high": "identity"}}]},
+            "stage 'b' grows 'high', which an earlier stage trains (give it weight 0 there)",
+        ),
+        (
+            {
+                "schedule__stages": [
+                    {**STAGE, "weights": {"low": 0.0, "high": 1.0}},
+                    {**STAGE, "name": "b", "grow": {"low": "identity"}},
+                ]
+            },
+            "stage 'b' grows 'low', but no capacity trained before is nested in it",
+        ),
+        ({"validation__bleu_interval": 10}, "bleu_interval without interval"),
+        (
+            {"model__capacities__low__ffn_dim": 128},
+            "capacity 'low' takes 128 of 64 feed-forward columns (raise model.ffn_dim)",
+        ),
+        (
+            {"model__capacities__high__experts": 4, "model__expert_interval": 7},
+            "capacity 'high' has experts, but fewer layers than expert_interval 7",
+        ),
     ],
 )
 def test_each_mistake_is_one_line(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:

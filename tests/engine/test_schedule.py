@@ -1,32 +1,120 @@
 """Stages on the axis of steps."""
 
+from typing import Any
+
 import pytest
 
 from tsjt_ds.config.stages import ScheduleConfig
-from tsjt_ds.engine.schedule import joint_schedule
+from tsjt_ds.engine.schedule import Schedule, joint_schedule, separate_schedules
 
-CONFIG = ScheduleConfig.model_validate(
-    {
-        "stages": [
-            {"name": "joint", "steps": 3, "weights": {"low": 0.5, "high": 0.5}},
-            {"name": "high", "steps": 2, "weights": {"low": 0.0, "high": 1.0}},
-        ]
-    }
-)
+HALF = {"low": 0.5, "high": 0.5}
+
+
+def config(*stages: dict[str, Any]) -> ScheduleConfig:
+    named = [{"name": f"stage{number}", **stage} for number, stage in enumerate(stages)]
+    return ScheduleConfig.model_validate({"stages": named})
+
+
+def schedule(*stages: dict[str, Any]) -> Schedule:
+    return joint_schedule(config(*stages))
+
+
+TWO = ({"steps": 3, "weights": HALF}, {"steps": 2, "weights": {"low": 0.0, "high": 1.0}})
 
 
 def test_every_step_has_its_stage() -> None:
-    schedule = joint_schedule(CONFIG)
-    assert schedule.steps == 5
-    found = [(s.index, s.name, s.step_in_stage) for s in map(schedule.at, range(5))]
+    two = schedule(*TWO)
+    assert two.steps == 5
+    found = [(s.index, s.name, s.step_in_stage) for s in map(two.at, range(5))]
     assert found == [
-        (0, "joint", 0), (0, "joint", 1), (0, "joint", 2), (1, "high", 0), (1, "high", 1),
+        (0, "stage0", 0), (0, "stage0", 1), (0, "stage0", 2), (1, "stage1", 0), (1, "stage1", 1),
     ]  # fmt: skip
-    assert schedule.at(4).weights == {"low": 0.0, "high": 1.0}
-    assert schedule.moves_all() is False
+    assert two.at(4).weights == {"low": 0.0, "high": 1.0}
+    assert two.at(4).computed == {"high"}
 
 
 @pytest.mark.parametrize("step", [-1, 5])
 def test_there_is_no_stage_outside(step: int) -> None:
     with pytest.raises(ValueError, match="outside the schedule of steps 0 to 5"):
-        joint_schedule(CONFIG).at(step)
+        schedule(*TWO).at(step)
+
+
+def test_a_ramp_goes_from_its_first_to_its_last_value() -> None:
+    ramp = schedule({"steps": 5, "weights": {"low": [1.0, 0.0], "high": [0.0, 1.0]}})
+    assert [ramp.at(step).weights["low"] for step in range(5)] == [1.0, 0.75, 0.5, 0.25, 0.0]
+
+
+def test_a_plateau_ends_a_stage_and_moves_the_next() -> None:
+    two = schedule({"steps": 10, "weights": HALF}, {"steps": 4, "weights": HALF})
+    two.end_stage(6)
+    assert (two.start_of(1), two.end_of(1), two.steps) == (6, 10, 10)
+    assert two.at(5).index == 0
+    assert (two.at(6).index, two.at(6).step_in_stage) == (1, 0)
+    restarted = Schedule(two.stages, ends=two.ends)
+    assert restarted.at(6) == two.at(6)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("micro_batches", [1, 4, 6])
+def test_a_capacity_gets_its_share_of_the_micro_batches(share: float, micro_batches: int) -> None:
+    stage = schedule({"steps": 400, "weights": HALF, "supervise": {"low": share}})
+    counts = {"low": 0, "high": 0}
+    for step in range(400):
+        for active in stage.at(step).active(step, micro_batches):
+            for name in active:
+                counts[name] += 1
+        expected = share * (step + 1) * micro_batches
+        assert expected - 1 < counts["low"] <= expected + 1e-6
+    assert counts["high"] == 400 * micro_batches
+
+
+def test_the_share_is_spread_over_data_parallel_ranks() -> None:
+    """Micro-batch m of a step falls to rank m % 4: no rank does all of a capacity's work."""
+    stage = schedule({"steps": 100, "weights": HALF, "supervise": {"low": 0.25}})
+    by_rank = [0] * 4
+    for step in range(100):
+        for index, active in enumerate(stage.at(step).active(step, 16)):
+            by_rank[index % 4] += "low" in active
+    assert sum(by_rank) == 400
+    assert max(by_rank) <= 1.1 * 100
+
+
+def test_smaller_shares_lie_within_larger_ones() -> None:
+    """So that a consistency term has both capacities wherever it has the rarer."""
+    supervise = {"low": 0.25, "high": 0.5}
+    stage = schedule({"steps": 50, "weights": HALF, "supervise": supervise})
+    sets = [a for step in range(50) for a in stage.at(step).active(step, 8)]
+    assert all("high" in active for active in sets if "low" in active)
+
+
+def test_a_teacher_without_a_weight_is_computed() -> None:
+    term = {"teacher": "high", "student": "low", "weight": [0.0, 1.0]}
+    stage = schedule({"steps": 3, "weights": {"low": 1.0, "high": 0.0}, "consistency": [term]})
+    assert [stage.at(step).computed for step in range(3)] == [{"low"}, HALF.keys(), HALF.keys()]
+
+
+def test_the_learning_rate_warms_up_again() -> None:
+    rate = {"factor": 0.5, "warmup_steps": 3}
+    stage = schedule({"steps": 5, "weights": HALF, "learning_rate": rate})
+    factors = [stage.at(step).rate_factor for step in range(5)]
+    assert factors == [0.125, 0.25, 0.375, 0.5, 0.5]
+
+
+def test_separate_capacities_continue_from_the_joint_end() -> None:
+    settings = config({"steps": 5, "weights": HALF}, {"separate": {"low": 2, "high": 4}})
+    lines = separate_schedules(settings, ["low", "high"], first_step=5)
+    assert {name: line.steps for name, line in lines.items()} == {"low": 7, "high": 9}
+    assert lines["high"].at(8).weights == {"low": 0.0, "high": 1.0}
+    assert not lines["low"].moves_all()
+
+
+@pytest.mark.parametrize(
+    ("stage", "moves_all"),
+    [
+        ({"weights": HALF}, True),
+        ({"weights": HALF, "trainable": ["shared"]}, False),
+        ({"weights": {"low": [0.5, 0.0], "high": [0.5, 1.0]}}, False),
+    ],
+)
+def test_whether_all_parameters_move(stage: dict[str, Any], moves_all: bool) -> None:
+    assert schedule({"steps": 2, **stage}).moves_all() == moves_all

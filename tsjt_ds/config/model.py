@@ -1,5 +1,6 @@
 """The recipe's ``model`` section: the composite and the capacities nested in it."""
 
+from collections.abc import Collection
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -63,15 +64,10 @@ class ModelConfig(Section):
         seen: dict[tuple[int, ...], str] = {}
         for name, capacity in self.capacities.items():
             self._check_capacity(name, capacity)
-            shape = (
-                capacity.encoder_layers,
-                capacity.decoder_layers,
-                self.ffn_dim_of(name),
-                capacity.experts,
-            )
-            if shape in seen:
-                raise ValueError(f"capacities {seen[shape]!r} and {name!r} are the same network")
-            seen[shape] = name
+            size = self.size_of(name)
+            if size in seen:
+                raise ValueError(f"capacities {seen[size]!r} and {name!r} are the same network")
+            seen[size] = name
         return self
 
     def _check_capacity(self, name: str, capacity: CapacityConfig) -> None:
@@ -106,6 +102,26 @@ class ModelConfig(Section):
         """Experts of a capacity's feed-forward in ``layer`` (from 0) of either stack; 1: dense."""
         is_sparse = (layer + 1) % self.expert_interval == 0
         return self.capacities[capacity].experts if is_sparse else 1
+
+    def size_of(self, capacity: str) -> tuple[int, int, int, int]:
+        """Encoder layers, decoder layers, feed-forward columns and experts of a capacity."""
+        config = self.capacities[capacity]
+        return (
+            config.encoder_layers,
+            config.decoder_layers,
+            self.ffn_dim_of(capacity),
+            config.experts,
+        )
+
+    def base_of(self, capacity: str, trained: Collection[str]) -> str | None:
+        """The largest of the capacities ``trained`` that is nested in ``capacity``."""
+        size = self.size_of(capacity)
+        nested = [
+            name
+            for name in trained
+            if all(small <= large for small, large in zip(self.size_of(name), size, strict=True))
+        ]
+        return max(nested, key=self.size_of, default=None)
 
     @property
     def encoder_layers(self) -> int:

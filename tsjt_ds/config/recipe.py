@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from tsjt_ds.config.model import TEACHER, ModelConfig, Positive
 from tsjt_ds.config.overrides import apply_overrides
 from tsjt_ds.config.schema import Section, nearest, validate
-from tsjt_ds.config.stages import MEAN, ScheduleConfig, StageConfig
+from tsjt_ds.config.stages import MEAN, ScheduleConfig, StageConfig, at_ends
 from tsjt_ds.config.strict_yaml import load_yaml
 from tsjt_ds.errors import UserError
 
@@ -199,6 +199,33 @@ class Recipe(Section):
                 raise ValueError(
                     f"stage {stage.name!r} goes by a dev figure (set validation.interval)"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _growth_has_a_base(self) -> "Recipe":
+        trained: set[str] = set()
+        for stage in self.schedule.joint_stages:
+            for name in stage.grow:
+                if name in trained:
+                    raise ValueError(
+                        f"stage {stage.name!r} grows {name!r}, which an earlier stage trains "
+                        "(give it weight 0 there)"
+                    )
+                base = self.model.base_of(name, trained)
+                if base is None:
+                    raise ValueError(
+                        f"stage {stage.name!r} grows {name!r}, but no capacity trained before is "
+                        "nested in it (train a smaller one first)"
+                    )
+                if self.model.capacities[base].experts not in (
+                    1,
+                    self.model.capacities[name].experts,
+                ):
+                    raise ValueError(
+                        f"stage {stage.name!r} grows {name!r} from {base!r}, which has fewer "
+                        "experts (grow from a dense capacity)"
+                    )
+            trained |= {name for name, ramp in stage.weights.items() if any(at_ends(ramp))}
         return self
 
     @property
