@@ -66,11 +66,11 @@ def test_a_damaged_newer_checkpoint_is_told(run, capsys):
 def test_a_checkpoint_that_vanishes_is_one_line(run, monkeypatch):
     checkpoint = run.checkpoint().path
 
-    def vanish(_):
+    def vanish(*_):
         shutil.rmtree(checkpoint)
         return checkpoint, []
 
-    monkeypatch.setattr("tsjt_ds.export.run.latest_checkpoint", vanish)
+    monkeypatch.setattr("tsjt_ds.export.checkpoint_choice.latest_checkpoint", vanish)
     with pytest.raises(UserError, match="step-00000001: cannot be read"):
         run.checkpoint()
 

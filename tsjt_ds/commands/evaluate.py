@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tsjt_ds.commands.checkpoints import add_checkpoint_argument
 from tsjt_ds.commands.numbers import not_negative
 from tsjt_ds.commands.translate import add_decoding_arguments
 
 EXAMPLES = """examples:
   tsjt evaluate runs/quickstart
   tsjt evaluate runs/quickstart --capacity low --split dev --max-segments 200 --beam-size 1
+  tsjt evaluate runs/quickstart --checkpoint best
 """
 
 
@@ -43,6 +45,7 @@ def add_parser(subparsers: Any) -> None:
         "--samples", type=not_negative, metavar="N", help="sample translations to show"
     )
     parser.add_argument("--force", action="store_true", help="decode again")
+    add_checkpoint_argument(parser)
     add_decoding_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -59,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
     options = EvaluationOptions(
         split=args.split,
         capacities=args.capacities,
+        checkpoint=args.checkpoint,
         beam_size=args.beam_size,
         max_segments=args.max_segments,
         samples=args.samples,

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from tsjt_ds.commands.checkpoints import add_checkpoint_argument
 from tsjt_ds.commands.numbers import not_negative
 from tsjt_ds.errors import UserError
 
@@ -11,6 +12,7 @@ EXAMPLES = """examples:
   tsjt export runs/quickstart --capacity low --format hf exports/low
   tsjt export runs/quickstart --capacity high --format ct2 exports/high-ct2
   tsjt export runs/quickstart --capacity low --format hf exports/low --verify 200
+  tsjt export runs/quickstart --capacity low --format ct2 exports/low-ct2 --checkpoint best
 """
 
 
@@ -28,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--capacity", required=True, help="which capacity")
     parser.add_argument("--format", required=True, choices=("hf", "ct2"), help="for which library")
     parser.add_argument("out", type=Path, metavar="OUT", help="new directory")
-    parser.add_argument("--checkpoint", type=Path, help="default: the run's newest")
+    add_checkpoint_argument(parser)
     parser.add_argument(
         "--verify",
         type=not_negative,
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     check_free(args.out)
     trained_run = Run.open(args.run_directory)
     trained_run.check_capacity(args.capacity)
-    checkpoint = trained_run.checkpoint(args.checkpoint)
+    checkpoint = trained_run.checkpoint(args.checkpoint, args.capacity)
     record = export_capacity(trained_run, args.capacity, args.format, args.out, checkpoint)
     print(
         f"{args.out}: {record.capacity}, {record.parameters:,} parameters, "

@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from tsjt_ds.commands.checkpoints import add_checkpoint_argument
 from tsjt_ds.commands.numbers import not_negative, positive
 from tsjt_ds.errors import UserError
 
@@ -33,6 +34,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--block", type=positive, default=1024, help="lines read ahead (default 1024)"
     )
+    add_checkpoint_argument(parser)
     add_decoding_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -69,10 +71,10 @@ def run(args: argparse.Namespace) -> None:
     if f"{source}-{target}" not in directions:
         trained_ones = ", ".join(directions)
         print(f"{source}-{target} was not trained (trained: {trained_ones})", file=sys.stderr)
-    trained.check_capacity(args.capacity)
+    checkpoint = trained.checkpoint(args.checkpoint, trained.check_capacity(args.capacity))
     # Libraries that export imports write to stdout, which is for translations.
     with redirect_stdout(sys.stderr):
-        export, _ = current_export(trained, args.capacity, trained.checkpoint())
+        export, _ = current_export(trained, args.capacity, checkpoint)
     evaluation = trained.recipe.evaluation
     search = SearchOptions(args.beam_size or evaluation.beam_size, evaluation.length_penalty)
     translator = Translator(export, search, args.device, args.compute_type, args.threads)

@@ -3,11 +3,15 @@
 A checkpoint is ``checkpoints/step-00000200/``: PyTorch distributed-checkpoint files with every
 tensor under a name that does not depend on the layout, ``state.json`` with all else, and
 ``manifest.json`` with each file's SHA-256. Imports no torch.
+
+A *line* is a course of training: the joint one, kept in the run directory itself, or that of a
+capacity that continues alone, in ``RUN/separate/<capacity>``.
 """
 
 import hashlib
 import json
 import shutil
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from tsjt_ds.errors import UserError
@@ -17,30 +21,49 @@ SUPERSEDED = ".superseded"
 """Ends the name of a checkpoint that training went back behind."""
 MANIFEST = "manifest.json"
 STATE = "state.json"
+SEPARATE = "separate"
+"""Holds the lines of the capacities that continue alone."""
 
 
-def checkpoints_of(run_directory: Path) -> Path:
-    """Where a run keeps its checkpoints."""
-    return run_directory / "checkpoints"
+def separate_line(run_directory: Path, capacity: str) -> Path:
+    """Where a capacity that continues alone keeps its files."""
+    return run_directory / SEPARATE / capacity
 
 
-def checkpoint_path(run_directory: Path, step: int) -> Path:
+def capacity_of(line: Path) -> str | None:
+    """The capacity that a line trains alone; None: it is a joint line."""
+    line = line.absolute()
+    return line.name if line.parent.name == SEPARATE else None
+
+
+def name_in_run(checkpoint: Path) -> str:
+    """A checkpoint's name, after that of its line if it is a separate one."""
+    capacity = capacity_of(checkpoint.absolute().parent.parent)
+    return f"{SEPARATE}/{capacity}/{checkpoint.name}" if capacity else checkpoint.name
+
+
+def checkpoints_of(line: Path) -> Path:
+    """Where a line keeps its checkpoints."""
+    return line / "checkpoints"
+
+
+def checkpoint_path(line: Path, step: int) -> Path:
     """The checkpoint written after ``step`` optimizer steps."""
-    return checkpoints_of(run_directory) / f"step-{step:08d}"
+    return checkpoints_of(line) / f"step-{step:08d}"
 
 
-def complete_checkpoints(run_directory: Path) -> list[Path]:
+def complete_checkpoints(line: Path) -> list[Path]:
     """Checkpoints that were written to their end, oldest first."""
     return sorted(
         path
-        for path in checkpoints_of(run_directory).glob("step-*")
+        for path in checkpoints_of(line).glob("step-*")
         if path.suffix not in (PARTIAL, SUPERSEDED)
     )
 
 
-def partial_checkpoints(run_directory: Path) -> list[Path]:
+def partial_checkpoints(line: Path) -> list[Path]:
     """Checkpoints whose writing was cut short."""
-    return sorted(checkpoints_of(run_directory).glob(f"step-*{PARTIAL}"))
+    return sorted(checkpoints_of(line).glob(f"step-*{PARTIAL}"))
 
 
 def sha256_of(path: Path) -> str:
@@ -71,34 +94,42 @@ def damage(checkpoint: Path) -> str:
     return ""
 
 
-def latest_checkpoint(run_directory: Path) -> tuple[Path, list[str]]:
+def latest_checkpoint(
+    line: Path, fault_of: Callable[[Path], str] = damage
+) -> tuple[Path, list[str]]:
     """The newest undamaged checkpoint, and what is wrong with newer ones, a line each.
+
+    Args:
+        line: a line's directory.
+        fault_of: as :func:`damage`, which reads every file.
 
     Raises:
         UserError: there is none.
     """
     damaged: list[str] = []
-    for path in reversed(complete_checkpoints(run_directory)):
-        fault = damage(path)
+    for path in reversed(complete_checkpoints(line)):
+        fault = fault_of(path)
         if not fault:
             return path, damaged
         damaged.append(f"{path.name}: {fault}")
     found = f" (damaged: {'; '.join(damaged)})" if damaged else ""
-    raise UserError(f"{run_directory}: no checkpoint to read{found} (train this run first)")
+    raise UserError(f"{line}: no checkpoint to read{found} (train this run first)")
 
 
-def set_aside_after(run_directory: Path, step: int) -> list[Path]:
+def set_aside_after(line: Path, step: int) -> list[Path]:
     """Rename the checkpoints of later steps, so that they are neither loaded nor counted."""
     aside = []
-    for path in complete_checkpoints(run_directory):
-        if path.name > checkpoint_path(run_directory, step).name:
+    for path in complete_checkpoints(line):
+        if path.name > checkpoint_path(line, step).name:
             target = path.with_name(path.name + SUPERSEDED)
             shutil.rmtree(target, ignore_errors=True)
             aside.append(path.rename(target))
     return aside
 
 
-def delete_older(run_directory: Path, keep: int) -> None:
-    """Delete all but the newest ``keep`` checkpoints."""
-    for path in complete_checkpoints(run_directory)[:-keep]:
-        shutil.rmtree(path)
+def delete_older(line: Path, keep: int, protected: Collection[int] = ()) -> None:
+    """Delete all but the newest ``keep`` checkpoints and those of the ``protected`` steps."""
+    spared = {checkpoint_path(line, step) for step in protected}
+    for path in complete_checkpoints(line)[:-keep]:
+        if path not in spared:
+            shutil.rmtree(path)

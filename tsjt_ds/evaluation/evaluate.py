@@ -1,20 +1,23 @@
 """Decode and score every capacity of a run in every trained direction."""
 
+import functools
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tsjt_ds.config.recipe import languages_of
+from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.errors import UserError
 from tsjt_ds.evaluation.decoding import SearchOptions, Translator
 from tsjt_ds.evaluation.report import Report, Sample
 from tsjt_ds.evaluation.results import DirectionResult, ResultStore, Settings
 from tsjt_ds.evaluation.scoring import score
+from tsjt_ds.export.checkpoint_choice import Which
 from tsjt_ds.export.current import current_export
 from tsjt_ds.export.record import ExportRecord
-from tsjt_ds.export.run import Run
+from tsjt_ds.export.run import Run, TrainedCheckpoint
 
 Say = Callable[[str], None]
 SPLITS = ("test", "dev")
@@ -27,6 +30,8 @@ class EvaluationOptions:
     split: str = "test"
     capacities: Sequence[str] = ()
     """Empty: all."""
+    checkpoint: Which = "last"
+    """See :class:`tsjt_ds.export.checkpoint_choice.CheckpointChoice`."""
     beam_size: int | None = None
     max_segments: int | None = None
     samples: int | None = None
@@ -59,43 +64,50 @@ def evaluate(run: Run, options: EvaluationOptions, say: Say = print) -> Report:
 
 
 class _Evaluation:
-    """One pinned checkpoint under evaluation."""
+    """A run under evaluation; its checkpoints are pinned."""
 
     def __init__(self, run: Run, options: EvaluationOptions, say: Say) -> None:
         self.run, self.options, self.say = run, options, say
-        self.checkpoint = run.checkpoint()
-        self.prepared = self.checkpoint.prepared
+        self.choice = run.choice(options.checkpoint)
+        self.prepared = PreparedData.open(run.recipe.prepared_path)
         self.store = ResultStore(run.path, options.split)
-        recipe = run.recipe.evaluation
-        limit = options.max_segments
-        self.settings = Settings(
-            split=options.split,
-            checkpoint=self.checkpoint.identity,
+        self.checkpoint = functools.cache(self._checkpoint)
+        recipe, limit = run.recipe.evaluation, options.max_segments
+        self.beam_size = options.beam_size or recipe.beam_size
+        self.max_segments = recipe.max_segments if limit is None else limit
+
+    def _checkpoint(self, capacity: str) -> TrainedCheckpoint:
+        return self.run.trained(self.choice.path(capacity))
+
+    def settings(self, capacity: str) -> Settings:
+        return Settings(
+            split=self.options.split,
+            checkpoint=self.checkpoint(capacity).identity,
             prepared=self.prepared.fingerprint,
-            beam_size=options.beam_size or recipe.beam_size,
-            length_penalty=recipe.length_penalty,
-            compute_type=options.compute_type,
-            max_segments=recipe.max_segments if limit is None else limit,
+            beam_size=self.beam_size,
+            length_penalty=self.run.recipe.evaluation.length_penalty,
+            compute_type=self.options.compute_type,
+            max_segments=self.max_segments,
         )
 
     def evaluate_capacity(self, capacity: str) -> None:
-        directions = self.run.recipe.data.trained_directions
+        settings, directions = self.settings(capacity), self.run.recipe.data.trained_directions
         if not self.options.force:
-            kept = [self.store.read(capacity, name, self.settings) for name in directions]
+            kept = [self.store.read(capacity, name, settings) for name in directions]
             directions = [name for name, result in zip(directions, kept, strict=True) if not result]
         if directions:
-            export, record = current_export(self.run, capacity, self.checkpoint)
+            export, record = current_export(self.run, capacity, self.checkpoint(capacity))
             translator = self._translator(export)
             for direction in directions:
-                self._evaluate_direction(record, direction, translator)
+                self._evaluate_direction(record, direction, translator, settings)
 
     def _translator(self, export: Path) -> Translator:
         options = self.options
-        search = SearchOptions(self.settings.beam_size, self.settings.length_penalty)
+        search = SearchOptions(self.beam_size, self.run.recipe.evaluation.length_penalty)
         return Translator(export, search, options.device, options.compute_type, options.threads)
 
     def _evaluate_direction(
-        self, record: ExportRecord, direction: str, translator: Translator
+        self, record: ExportRecord, direction: str, translator: Translator, settings: Settings
     ) -> None:
         bitext = self.bitext(direction)
         start = time.perf_counter()
@@ -108,7 +120,7 @@ class _Evaluation:
             segments=len(bitext),
             seconds=seconds,
             scores=score(hypotheses, [pair[1] for pair in bitext]),
-            settings=self.settings,
+            settings=settings,
         )
         self.store.write(result, hypotheses)
         self.say(
@@ -118,19 +130,29 @@ class _Evaluation:
 
     def bitext(self, direction: str) -> list[tuple[str, str]]:
         """(source, reference) of the segments that are scored."""
-        bitext = self.prepared.bitext(self.settings.split, direction)
-        return bitext[: self.settings.max_segments or None]
+        bitext = self.prepared.bitext(self.options.split, direction)
+        return bitext[: self.max_segments or None]
 
     def report(self) -> Report:
         """All kept results of these settings, those of earlier calls included."""
-        results = [
-            result
-            for capacity in self.run.capacities
-            for direction in self.run.recipe.data.trained_directions
-            if (result := self.store.read(capacity, direction, self.settings))
-        ]
+        results = [result for name in self.run.capacities for result in self._kept(name)]
         capacities = list(dict.fromkeys(result.capacity for result in results))
-        return Report(self.settings, results, self._samples(capacities, results))
+        checkpoints = dict.fromkeys(result.settings.checkpoint for result in results)
+        settings = replace(results[0].settings, checkpoint=", ".join(checkpoints))
+        return Report(settings, results, self._samples(capacities, results))
+
+    def _kept(self, capacity: str) -> list[DirectionResult]:
+        if not self.store.holds(capacity):
+            return []
+        try:
+            settings = self.settings(capacity)
+        except UserError:  # No such checkpoint of a capacity that was not asked for.
+            return []
+        kept = [
+            self.store.read(capacity, direction, settings)
+            for direction in self.run.recipe.data.trained_directions
+        ]
+        return [result for result in kept if result]
 
     def _samples(self, capacities: list[str], results: list[DirectionResult]) -> list[Sample]:
         wanted = self.options.samples

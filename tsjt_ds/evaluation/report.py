@@ -21,9 +21,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Report:
-    """Results of all evaluated capacities, in the recipe's order, under one setting."""
+    """Results of all evaluated capacities, in the recipe's order."""
 
     settings: Settings
+    """Of all results; ``checkpoint`` names those of all capacities."""
     results: list[DirectionResult]
     samples: list[Sample]
 
@@ -36,6 +37,11 @@ class Report:
     def directions(self) -> list[str]:
         """Those that were evaluated."""
         return list(dict.fromkeys(result.direction for result in self.results))
+
+    @property
+    def checkpoints(self) -> dict[str, str]:
+        """Identity of each capacity's checkpoint."""
+        return {result.capacity: result.settings.checkpoint for result in self.results}
 
     def of(self, capacity: str) -> list[DirectionResult]:
         """A capacity's results."""
@@ -53,6 +59,7 @@ class Report:
         """Plain values for the evaluation's JSON file."""
         return {
             **asdict(self),
+            "checkpoints": self.checkpoints,
             "mean": {capacity: self.mean(capacity) for capacity in self.capacities},
         }
 
@@ -67,8 +74,14 @@ class Report:
         return (
             f"{settings.split}{limit}; beam {settings.beam_size}, "
             f"length penalty {settings.length_penalty:g}, {settings.compute_type}; "
-            f"checkpoint {settings.checkpoint.split('@')[0]}"
+            f"checkpoint {self._checkpoint_names()}"
         )
+
+    def _checkpoint_names(self) -> str:
+        names = {capacity: name.split("@")[0] for capacity, name in self.checkpoints.items()}
+        if len(set(self.checkpoints.values())) == 1:
+            return next(iter(names.values()))
+        return ", ".join(f"{name} ({capacity})" for capacity, name in names.items())
 
     def _table(self) -> str:
         by_place = {(result.capacity, result.direction): result for result in self.results}

@@ -13,6 +13,7 @@ class Settings:
 
     split: str
     checkpoint: str
+    """Identity of the capacity's checkpoint."""
     prepared: str
     """Fingerprint of the prepared data."""
     beam_size: int
@@ -41,6 +42,10 @@ class ResultStore:
 
     def __init__(self, run_directory: Path, split: str) -> None:
         self.directory = run_directory / "evaluation" / split
+
+    def holds(self, capacity: str) -> bool:
+        """Whether there is any result of a capacity."""
+        return any(self.directory.glob(f"{capacity}.*.json"))
 
     def read(self, capacity: str, direction: str, settings: Settings) -> DirectionResult | None:
         """The kept result, if it was made under these settings."""

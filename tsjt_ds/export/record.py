@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tsjt_ds.data.tokenizer import BOS_ID, PAD_ID, UNK_ID
-from tsjt_ds.engine.checkpoint_files import MANIFEST, sha256_of
+from tsjt_ds.engine.checkpoint_files import MANIFEST, name_in_run, sha256_of
 
 MAX_POSITIONS = 1024
 """Positions of an exported model, tags included: M2M-100's own number."""
@@ -46,5 +46,5 @@ class ExportRecord:
 
 
 def checkpoint_identity(checkpoint: Path) -> str:
-    """A checkpoint's name and a hash of its content."""
-    return f"{checkpoint.name}@{sha256_of(checkpoint / MANIFEST)[:16]}"
+    """A checkpoint's name within its run and a hash of its content."""
+    return f"{name_in_run(checkpoint)}@{sha256_of(checkpoint / MANIFEST)[:16]}"

@@ -1,15 +1,15 @@
 """A finished or running training run, as export and evaluation see it."""
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from tsjt_ds.config.recipe import Recipe, load_recipe
 from tsjt_ds.config.schema import nearest
 from tsjt_ds.data.prepared import PreparedData
-from tsjt_ds.engine.checkpoint_files import STATE, damage, latest_checkpoint
+from tsjt_ds.engine.checkpoint_files import STATE
 from tsjt_ds.errors import UserError
+from tsjt_ds.export.checkpoint_choice import CheckpointChoice, Which
 from tsjt_ds.export.record import checkpoint_identity
 
 
@@ -68,40 +68,41 @@ class Run:
             raise UserError(f"{self.path}: no language {code!r} ({nearest(code, languages)})")
         return code
 
-    def checkpoint(self, path: Path | None = None) -> TrainedCheckpoint:
-        """Verify a checkpoint: every file against its checksum, and the prepared data against it.
+    def choice(self, which: Which = "last") -> CheckpointChoice:
+        """What chooses the checkpoints of several capacities."""
+        return CheckpointChoice(self.path, self.recipe, which)
+
+    def checkpoint(self, which: Which = "last", capacity: str | None = None) -> TrainedCheckpoint:
+        """Choose and verify a checkpoint: every file, and the prepared data against it.
 
         Args:
-            path: default: the run's newest undamaged one; newer damaged ones are told on stderr.
+            which: see :class:`tsjt_ds.export.checkpoint_choice.CheckpointChoice`.
+            capacity: the one to be read from it; default: any, of the joint line.
 
         Raises:
             UserError: there is none, it is damaged, or the prepared data is not that of training.
         """
-        path = self._undamaged(path) if path else self._newest()
+        return self.trained(self.choice(which).path(capacity))
+
+    def trained(self, checkpoint: Path) -> TrainedCheckpoint:
+        """A sound checkpoint with the data it was trained on.
+
+        Raises:
+            UserError: it cannot be read, or the prepared data is not that of training.
+        """
         prepared = PreparedData.open(self.recipe.prepared_path)
         try:
-            identity = checkpoint_identity(path)
-            trained_on = json.loads((path / STATE).read_text())["identity"]["data"]
+            identity = checkpoint_identity(checkpoint)
+            trained_on = json.loads((checkpoint / STATE).read_text())["identity"]["data"]
         except (OSError, ValueError, TypeError, KeyError):
             raise UserError(
-                f"{path}: cannot be read (did a training delete it? try again, or name another)"
+                f"{checkpoint}: cannot be read (did a training delete it? try again, or name "
+                "another)"
             ) from None
         if trained_on != prepared.fingerprint:
             raise UserError(
-                f"{prepared.directory}: is not the prepared data that {path} was trained on "
+                f"{prepared.directory}: is not the prepared data that {checkpoint} was trained on "
                 f"(prepare that again: `tsjt prepare {self.path}/recipe.yaml --overwrite`, with "
                 "the corpus files of then)"
             )
-        return TrainedCheckpoint(path, identity, prepared)
-
-    def _newest(self) -> Path:
-        path, damaged = latest_checkpoint(self.path)
-        for fault in damaged:
-            print(f"{self.path}: damaged: {fault} ({path.name} is used)", file=sys.stderr)
-        return path
-
-    def _undamaged(self, path: Path) -> Path:
-        fault = damage(path)
-        if fault:
-            raise UserError(f"{path}: is no sound checkpoint: {fault} (name another)")
-        return path
+        return TrainedCheckpoint(checkpoint, identity, prepared)
