@@ -41,20 +41,19 @@ class Head:
     def __call__(self, embedding: Embedding, streams: Streams, context: StepContext) -> Losses:
         """All capacities' losses, in one pass over the vocabulary."""
         hidden_CBTD = torch.stack(streams.outputs_BTD)
-        C = len(hidden_CBTD)
         batch = streams.batch
         is_target = batch.is_target_BT.flatten().float()
         weights_C = is_target.new_tensor([context.weights[c] for c in self.wiring.finished])
         losses = linear_cross_entropy(
-            hidden_CBTD.flatten(0, 2),
+            hidden_CBTD.flatten(1, 2),
             embedding.tokens.weight,
-            batch.labels_BT.flatten().repeat(C),
-            torch.outer(weights_C, is_target).flatten(),
+            batch.labels_BT.flatten(),
+            torch.outer(weights_C, is_target),
             self.label_smoothing if embedding.training else 0.0,
             tensor_group(),
         )
         scale = context.objective_scale(*self.wiring.finished)
-        sums_2C = torch.stack([losses.loss_N, losses.nll_N]).view(2, C, -1) @ is_target * scale
+        sums_2C = torch.stack([losses.loss_CN, losses.nll_CN]) @ is_target * scale
         values = dict(zip(loss_names(self.wiring.finished), sums_2C.T.flatten(), strict=True))
         names = loss_names(self.wiring.capacities)
         return Losses(losses.objective * scale, {name: values[name] for name in names})
