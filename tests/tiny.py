@@ -1,5 +1,6 @@
 """A tiny recipe and made-up packed batches, for tests that need no text."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,10 +12,14 @@ VOCAB = 64
 LENGTH = 24
 
 
-def tiny_recipe(capacities: dict[str, tuple[int, int]] | None = None, **model: Any) -> Recipe:
-    """A recipe whose ``capacities`` have the given (encoder, decoder) layers."""
-    depths = capacities or {"low": (1, 1), "high": (3, 2)}
-    names = list(depths)
+Family = Mapping[str, tuple[int, int] | dict[str, int]]
+"""Capacities as (encoder, decoder) layers, or with all their keys."""
+
+
+def tiny_recipe(capacities: Family | None = None, **model: Any) -> Recipe:
+    """A recipe with the given capacities."""
+    family: Family = capacities or {"low": (1, 1), "high": (3, 2)}
+    names = list(family)
     return Recipe.model_validate(
         {
             "name": "tiny",
@@ -34,8 +39,10 @@ def tiny_recipe(capacities: dict[str, tuple[int, int]] | None = None, **model: A
                 "attention_heads": 4,
                 "ffn_dim": 64,
                 "capacities": {
-                    name: {"encoder_layers": encoder, "decoder_layers": decoder}
-                    for name, (encoder, decoder) in depths.items()
+                    name: shape
+                    if isinstance(shape, dict)
+                    else dict(zip(("encoder_layers", "decoder_layers"), shape, strict=True))
+                    for name, shape in family.items()
                 },
                 **model,
             },

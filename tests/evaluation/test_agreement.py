@@ -30,7 +30,7 @@ def test_both_exports_translate_alike(exported):
 def test_other_weights_are_noticed(exported, tmp_path, monkeypatch):
     run, directory = exported
     weights = dict(capacity.load_weights(None))
-    name = "decoder.0.ffn.fc1.weight"
+    name = "decoder.0.ffn.blocks.0.fc1.weight"
     weights[name] = torch.flip(weights[name], [0])
     monkeypatch.setattr(capacity, "load_weights", lambda _: weights)
     export_capacity(run, "low", "ct2", tmp_path / "other", run.checkpoint())

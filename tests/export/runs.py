@@ -96,9 +96,10 @@ def canonical_weights(model: ModelConfig, vocab_size: int, seed: int = 0) -> dic
                 norms.append(f"{name}.cross_attn_norm")
             for part, rows in attentions.items():
                 weights |= {f"{name}.{part}.weight": (rows, d), f"{name}.{part}.bias": (rows,)}
-            weights |= {f"{name}.ffn.fc1.weight": (ffn, d), f"{name}.ffn.fc1.bias": (ffn,)}
-            weights |= {f"{name}.ffn.fc2.weight": (d, ffn), f"{name}.ffn.fc2.bias": (d,)}
-            norms += [f"{name}.self_attn_norm", f"{name}.ffn_norm", f"{name}.final_norm"]
+            block = f"{name}.ffn.blocks.0"
+            weights |= {f"{block}.fc1.weight": (ffn, d), f"{block}.fc1.bias": (ffn,)}
+            weights |= {f"{block}.fc2.weight": (d, ffn), f"{name}.ffn.bias": (d,)}
+            norms += [f"{name}.self_attn_norm", f"{name}.ffn_norm"]
             norms += [f"{name}.final_norms.{capacity}" for capacity in model.capacities]
     result = {}
     for name, shape in weights.items():

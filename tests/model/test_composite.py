@@ -32,9 +32,12 @@ def composite_model(recipe: Recipe) -> CompositeModel:
     return model
 
 
-def context(ints_BN: Tensor, weights: dict[str, float], step: int = 0) -> StepContext:
-    """A step of one micro-batch."""
-    return StepContext(step, weights, (frozenset(weights),), (target_tokens(ints_BN),))
+def context(
+    ints_BN: Tensor, weights: dict[str, float], step: int = 0, micro_batches: int = 1
+) -> StepContext:
+    """A step that computes all capacities on some micro-batches, all the same."""
+    active, tokens = frozenset(weights), target_tokens(ints_BN)
+    return StepContext(step, weights, (active,) * micro_batches, (tokens,) * micro_batches)
 
 
 def huggingface_model(recipe: Recipe, capacity: str, model: CompositeModel) -> torch.nn.Module:
@@ -177,7 +180,7 @@ def test_dropout_depends_on_step_and_micro_batch_alone(world: World) -> None:
     ints_BN = random_rows(2, seed=6)
 
     def objective(step: int, micro_batch: int) -> float:
-        model.context = context(ints_BN, {"low": 0.5, "high": 0.5}, step)
+        model.context = context(ints_BN, {"low": 0.5, "high": 0.5}, step, micro_batches=3)
         torch.rand(step + 3)  # What was drawn before does not matter.
         return float(model(ints_BN, micro_batch).detach())
 
@@ -191,10 +194,12 @@ def test_initial_weights_depend_on_the_seed_alone(world: World) -> None:
     deep = dict(CompositeModel(Composite(tiny_recipe())).canonical_parameters())
     for name in (
         "embedding.tokens.weight",
-        "encoder.0.ffn.fc1.weight",
+        "encoder.0.ffn.blocks.0.fc1.weight",
         "decoder.0.self_attn.out.weight",
     ):
         assert torch.equal(shallow[name], deep[name])
     other = tiny_recipe().model_copy(update={"seed": 2})
     changed = dict(CompositeModel(Composite(other)).canonical_parameters())
-    assert not torch.equal(deep["encoder.0.ffn.fc1.weight"], changed["encoder.0.ffn.fc1.weight"])
+    assert not torch.equal(
+        deep["encoder.0.ffn.blocks.0.fc1.weight"], changed["encoder.0.ffn.blocks.0.fc1.weight"]
+    )

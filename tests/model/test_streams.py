@@ -17,12 +17,13 @@ def test_packed_and_unpacked_at_every_boundary(
     ints_BN = random_rows(2, seed=1)
     with torch.no_grad():
         expected = model.states(ints_BN).outputs_BTD
-        streams = Streams(model.composite.batch(ints_BN, model.embedding.tokens.weight))
+        active = frozenset(family)
+        streams = Streams(model.composite.batch(ints_BN, model.embedding.tokens.weight), active)
         for function, counts in zip(
             model.functions[:-1], model.composite.counts_before()[1:], strict=True
         ):
             streams = function(streams)
-            streams = Streams.unpack(streams.pack(), counts, streams.batch)
+            streams = Streams.unpack(streams.pack(), counts, streams.batch, active)
     assert len(streams.outputs_BTD) == len(expected)
     for one, other in zip(expected, streams.outputs_BTD, strict=True):
         assert torch.equal(one, other)

@@ -93,10 +93,13 @@ class PipelineComposite(PipelineModule):
     def _receive(self, inputs: Tensor | tuple[Tensor, Tensor]) -> Streams:
         like = next(self.parameters())
         if torch.is_tensor(inputs):
-            return Streams(self.composite.batch(inputs, like))
+            everything = frozenset(self.composite.wiring.capacities)
+            return Streams(self.composite.batch(inputs, like), everything)
         packed_BLD, ints_BN = inputs
         counts = self.composite.counts_before()[self._local_start]
-        return Streams.unpack(packed_BLD, counts, self.composite.batch(ints_BN, like))
+        batch = self.composite.batch(ints_BN, like)
+        everything = frozenset(self.composite.wiring.capacities)
+        return Streams.unpack(packed_BLD, counts, batch, everything)
 
     def get_additional_losses(self) -> dict[str, Tensor]:
         """Each capacity's losses: DeepSpeed averages them and tells every rank."""

@@ -1,10 +1,12 @@
 """The integer tensor of a micro-batch, and what follows from it: positions and attention masks."""
 
-from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+Mask = Literal["source", "target", "cross"]
+"""Of the encoder's self-attention, the decoder's, and its attention to a memory."""
 END_OF_SEGMENT = 2
 """Id of ``</s>``, which also starts every decoder input (M2M-100)."""
 
@@ -23,6 +25,7 @@ class PackedBatch:
         target_length = ints_BN.shape[1] // 2 - source_length
         self.ints_BN = ints_BN
         self.dtype = dtype
+        self._masks: dict[tuple[str, int], Tensor] = {}
         self.source_BS, self.source_segments_BS, self.labels_BT, self.target_segments_BT = (
             ints_BN.split([source_length, source_length, target_length, target_length], dim=1)
         )
@@ -48,28 +51,32 @@ class PackedBatch:
         """True where a label counts: everywhere but in padding."""
         return self.target_segments_BT > 0
 
-    @cached_property
-    def source_mask_B1SS(self) -> Tensor:
-        """Additive mask: a source token sees its own segment."""
-        segments = self.source_segments_BS
-        return self._additive(segments[:, :, None] == segments[:, None, :])
+    @property
+    def is_source_BS(self) -> Tensor:
+        """True where there is a source token and no padding."""
+        return self.source_segments_BS > 0
 
-    @cached_property
-    def target_mask_B1TT(self) -> Tensor:
-        """Additive mask: a target token sees its own segment up to itself."""
-        segments = self.target_segments_BT
-        same = segments[:, :, None] == segments[:, None, :]
-        return self._additive(same.tril())
+    def mask(self, kind: Mask, streams: int) -> Tensor:
+        """Additive mask [streams * B, 1, queries, keys], for streams folded into the batch axis.
 
-    @cached_property
-    def cross_mask_B1TS(self) -> Tensor:
-        """Additive mask: a target token sees its pair's source segment.
-
-        Padding sees everything: a row without any visible key would be NaN.
+        A token sees its own pair, in the decoder's self-attention up to itself.
         """
-        target = self.target_segments_BT[:, :, None]
-        visible = (target == self.source_segments_BS[:, None, :]) | (target == 0)
-        return self._additive(visible)
+        key = kind, streams
+        if key not in self._masks:
+            if streams > 1:
+                self._masks[key] = self.mask(kind, 1).repeat(streams, 1, 1, 1)
+            else:
+                self._masks[key] = self._additive(self._visible(kind))
+        return self._masks[key]
+
+    def _visible(self, kind: Mask) -> Tensor:
+        source, target = self.source_segments_BS, self.target_segments_BT
+        if kind == "source":
+            return source[:, :, None] == source[:, None, :]
+        if kind == "target":
+            return (target[:, :, None] == target[:, None, :]).tril()
+        # Padding sees everything: a row without any visible key would be NaN.
+        return (target[:, :, None] == source[:, None, :]) | (target[:, :, None] == 0)
 
     def _additive(self, visible: Tensor) -> Tensor:
         mask = torch.zeros(visible.shape, dtype=self.dtype, device=visible.device)

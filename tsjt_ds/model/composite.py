@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, cached_property, partial
 from typing import Any, cast
 
 from deepspeed.pipe import LayerSpec, TiedLayerSpec
@@ -12,11 +12,17 @@ from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.model.batch import PackedBatch
 from tsjt_ds.model.cost import layer_flops
 from tsjt_ds.model.head import Head, Losses
-from tsjt_ds.model.layers import DecoderLayer, Embedding, EncoderLayer, TargetEmbedding
+from tsjt_ds.model.layers import (
+    DecoderLayer,
+    Embedding,
+    EncoderLayer,
+    TargetEmbedding,
+    WiringOf,
+)
 from tsjt_ds.model.seeding import derive_seed, seed_generators
 from tsjt_ds.model.step import StepContext
 from tsjt_ds.model.streams import Streams
-from tsjt_ds.model.wiring import StreamCounts, Wiring
+from tsjt_ds.model.wiring import Stack, StreamCounts, Wiring, block_sizes
 
 EMBEDDING = "embedding"
 """Key of the tied layer."""
@@ -57,47 +63,40 @@ class Composite:
 
     recipe: Recipe
 
+    @cached_property
+    def wiring_of(self) -> WiringOf:
+        """Which capacities flow through which layer, when a set of them is active."""
+        return cache(partial(Wiring, self.recipe.model))
+
     @property
     def wiring(self) -> Wiring:
-        """Which capacities flow through which layer."""
-        return Wiring(self.recipe.model)
+        """Which capacities flow through which layer, when all are active."""
+        return self.wiring_of(None)
 
     def specs(self) -> list[LayerSpec]:
         """The pipeline layers: embedding, encoder, target embedding, decoder, head."""
-        recipe, model, wiring = self.recipe, self.recipe.model, self.wiring
+        recipe, model = self.recipe, self.recipe.model
         rows = recipe.data.row_source_tokens, recipe.data.row_target_tokens
         tied = partial(SeededTiedSpec, recipe.seed)
         shape = (model, recipe.tokenizer.vocab_size, max(rows))
-        memory_order = [wiring.memory_depths.index(depth) for depth in wiring.streams]
         return [
             tied(None, *shape),
-            *(self._encoder_layer(wiring, layer) for layer in range(wiring.encoder_layers)),
-            tied(TargetEmbedding(memory_order), *shape),
-            *(self._decoder_layer(wiring, layer) for layer in range(wiring.decoder_layers)),
-            tied(Head(wiring, model.label_smoothing), *shape),
+            *(self._layer(EncoderLayer, "encoder", i) for i in range(model.encoder_layers)),
+            tied(TargetEmbedding(self.wiring_of), *shape),
+            *(self._layer(DecoderLayer, "decoder", i) for i in range(model.decoder_layers)),
+            tied(Head(model), *shape),
         ]
 
-    def _encoder_layer(self, wiring: Wiring, layer: int) -> LayerSpec:
-        name = f"encoder.{layer}"
-        memory_here, is_last = wiring.memory_after(layer), layer + 1 == wiring.encoder_layers
-        model = self.recipe.model
-        return SeededSpec(self.recipe.seed, name, EncoderLayer, model, name, memory_here, is_last)
+    def _layer(self, kind: type[nn.Module], stack: str, index: int) -> LayerSpec:
+        name = f"{stack}.{index}"
+        return SeededSpec(self.recipe.seed, name, kind, self.recipe.model, self.wiring_of, index)
 
-    def _decoder_layer(self, wiring: Wiring, layer: int) -> LayerSpec:
-        name = f"decoder.{layer}"
-        endings, streams_out = wiring.endings_after(layer), wiring.streams_in(layer + 1)
-        model = self.recipe.model
-        return SeededSpec(self.recipe.seed, name, DecoderLayer, model, name, endings, streams_out)
-
-    def counts_before(self) -> list[StreamCounts]:
-        """What is alive before each pipeline layer."""
-        wiring = self.wiring
-        encoder = [wiring.counts_after_encoder(i) for i in range(-1, wiring.encoder_layers)]
-        decoder = [wiring.counts_after_decoder(i) for i in range(-1, wiring.decoder_layers)]
-        return [StreamCounts(), *encoder, *decoder]
+    def counts_before(self, active: frozenset[str] | None = None) -> list[StreamCounts]:
+        """What is alive before each pipeline layer when ``active`` (default: all) are computed."""
+        return [StreamCounts(), *self.wiring_of(active).counts()]
 
     def flops(self) -> list[float]:
-        """Forward FLOPs of each pipeline layer for one row."""
+        """Forward FLOPs of each pipeline layer for one row, all capacities active."""
         data = self.recipe.data
         return layer_flops(
             self.recipe.model,
@@ -107,11 +106,18 @@ class Composite:
         )
 
     def parameter_counts(self) -> list[float]:
-        """Parameters of each pipeline layer, the tied embedding's at its first use."""
+        """Weights in the matrices of each pipeline layer, the tied embedding's at its first use."""
         model, wiring = self.recipe.model, self.wiring
-        d, ffn = model.d_model, 2 * model.d_model * model.ffn_dim
-        encoder = [4.0 * d * d + ffn] * wiring.encoder_layers
-        decoder = [8.0 * d * d + ffn] * wiring.decoder_layers
+        d = model.d_model
+
+        def feed_forward(stack: Stack, layer: int) -> float:
+            columns = sum(block_sizes(model))
+            counts = wiring.expert_counts(stack, layer)
+            others = (max(counts) - 1) * model.ffn_dim if counts else 0
+            return 2.0 * d * (columns + others) + d * sum(counts)
+
+        encoder = [4 * d * d + feed_forward("encoder", i) for i in range(model.encoder_layers)]
+        decoder = [8 * d * d + feed_forward("decoder", i) for i in range(model.decoder_layers)]
         return [float(d * self.recipe.tokenizer.vocab_size), *encoder, 0.0, *decoder, 0.0]
 
     def owners(self) -> Callable[[str], frozenset[str]]:
@@ -122,14 +128,7 @@ class Composite:
             stack, *rest = name.split(".")
             if stack == EMBEDDING:
                 return frozenset(wiring.capacities)
-            layer = int(rest[0])
-            if rest[1] == "final_norms":
-                return frozenset([rest[2]])
-            if rest[1] == "final_norm":
-                return wiring.memory_owners(layer + 1)
-            return (
-                wiring.encoder_owners(layer) if stack == "encoder" else wiring.decoder_owners(layer)
-            )
+            return wiring.owners(cast(Stack, stack), int(rest[0]), rest[1:])
 
         return of
 
@@ -174,20 +173,29 @@ class CompositeModel(nn.Module):
         self.layers[spec.name.replace(".", "_")] = layer = spec.build()
         return layer
 
-    def states(self, ints_BN: Tensor, dropout_seed: int = 0) -> Streams:
-        """Run all layers but the head."""
+    def states(
+        self, ints_BN: Tensor, dropout_seed: int = 0, active: frozenset[str] | None = None
+    ) -> Streams:
+        """Run all layers but the head, for the ``active`` capacities (default: all)."""
         assert self.embedding is not None
         batch = self.composite.batch(ints_BN, self.embedding.tokens.weight)
-        streams = Streams(batch, dropout_seed)
+        computed = frozenset(self.composite.wiring.capacities) if active is None else active
+        streams = Streams(batch, computed, dropout_seed)
         for function in self.functions[:-1]:
             streams = function(streams)
         return streams
 
     def forward(self, ints_BN: Tensor, micro_batch: int = 0) -> Tensor:
-        """The objective of a micro-batch under the published context; keeps its losses."""
+        """The objective of a micro-batch under the published context; keeps its losses.
+
+        Args:
+            ints_BN: packed rows.
+            micro_batch: its number in the step, counted over all data-parallel ranks.
+        """
         assert self.context is not None
         seed = self.composite.dropout_seed(self.context, micro_batch)
-        self.losses = self.functions[-1](self.states(ints_BN, seed), self.context)
+        streams = self.states(ints_BN, seed, self.context.active[micro_batch])
+        self.losses = self.functions[-1](streams, self.context)
         assert self.losses is not None
         return self.losses.objective
 
@@ -198,6 +206,6 @@ class CompositeModel(nn.Module):
 
 
 def layer_parameters(layer: Any) -> Iterator[tuple[str, nn.Parameter]]:
-    """A layer's parameters under its canonical name, as in ``encoder.0.ffn.fc1.weight``."""
+    """A layer's parameters under its canonical name, as in ``encoder.0.ffn.bias``."""
     for name, parameter in layer.named_parameters():
         yield f"{layer.name}.{name}", parameter

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tsjt_ds.config.model import ModelConfig
 from tsjt_ds.model.layers import Embedding
 from tsjt_ds.model.step import StepContext
 from tsjt_ds.model.streams import Streams
@@ -34,26 +35,27 @@ def loss_names(capacities: list[str]) -> list[str]:
 class Head:
     """Projects the finished capacities' states on the vocabulary and takes their losses."""
 
-    def __init__(self, wiring: Wiring, label_smoothing: float) -> None:
-        self.wiring = wiring
-        self.label_smoothing = label_smoothing
+    def __init__(self, model: ModelConfig) -> None:
+        self.model = model
 
     def __call__(self, embedding: Embedding, streams: Streams, context: StepContext) -> Losses:
         """All capacities' losses, in one pass over the vocabulary."""
+        finished = Wiring(self.model, streams.active).finished
         hidden_CBTD = torch.stack(streams.outputs_BTD)
         batch = streams.batch
         is_target = batch.is_target_BT.flatten().float()
-        weights_C = is_target.new_tensor([context.weights[c] for c in self.wiring.finished])
+        weights_C = is_target.new_tensor([context.weights[c] for c in finished])
         losses = linear_cross_entropy(
             hidden_CBTD.flatten(1, 2),
             embedding.tokens.weight,
             batch.labels_BT.flatten(),
             torch.outer(weights_C, is_target),
-            self.label_smoothing if embedding.training else 0.0,
+            self.model.label_smoothing if embedding.training else 0.0,
             tensor_group(),
         )
-        scale = context.objective_scale(*self.wiring.finished)
+        scale = context.objective_scale(*finished)
         sums_2C = torch.stack([losses.loss_CN, losses.nll_CN]) @ is_target * scale
-        values = dict(zip(loss_names(self.wiring.finished), sums_2C.T.flatten(), strict=True))
-        names = loss_names(self.wiring.capacities)
-        return Losses(losses.objective * scale, {name: values[name] for name in names})
+        values = dict(zip(loss_names(finished), sums_2C.T.flatten(), strict=True))
+        names = loss_names(list(self.model.capacities))
+        zero = losses.objective.new_zeros(())
+        return Losses(losses.objective * scale, {name: values.get(name, zero) for name in names})

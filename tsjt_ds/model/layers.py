@@ -5,15 +5,17 @@ sinusoidal positions); initial weights are fairseq's (Xavier uniform, embeddings
 """
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tsjt_ds.config.model import ModelConfig
+from tsjt_ds.model.experts import SparseFeedForward
 from tsjt_ds.model.seeding import seed_generators
-from tsjt_ds.model.streams import Streams
-from tsjt_ds.model.wiring import Ending
+from tsjt_ds.model.streams import Streams, put_together, select
+from tsjt_ds.model.wiring import Branch, LayerWiring, Stack, Wiring, block_sizes
 from tsjt_ds.parallel.megatron import (
     Init,
     column_parallel,
@@ -22,6 +24,8 @@ from tsjt_ds.parallel.megatron import (
     vocab_parallel_embedding,
 )
 
+WiringOf = Callable[[frozenset[str] | None], Wiring]
+"""The wiring of a set of active capacities; None: of all."""
 PAD = 1
 """Id of ``<pad>``; its embedding starts at zero, and positions count from the next row."""
 
@@ -31,7 +35,7 @@ def _uniform(bound: float) -> Init:
 
 
 class Attention(nn.Module):
-    """Multi-head attention of ``queries`` projections from one input, the rest from another.
+    """Multi-head attention of ``fused`` projections from one input, the rest from another.
 
     Fused projections keep the rows of a head together ([head, q|k|v, head width]), so that cutting
     them into equal slices along the first axis cuts between heads, at any tensor degree.
@@ -46,58 +50,113 @@ class Attention(nn.Module):
         self.projection = column_parallel(d, fused * d, _uniform(math.sqrt(6 / (4 * d))))
         self.out = row_parallel(d, d, nn.init.xavier_uniform_)
 
-    def project(self, x_BLD: Tensor) -> tuple[Tensor, ...]:
-        """The fused projections, each [B, heads, L, head width]."""
-        B, L, _ = x_BLD.shape
-        fused = self.projection(x_BLD)[0].view(B, L, self.heads, self.fused, -1)
-        return fused.permute(3, 0, 2, 1, 4).unbind(0)
+    def project(self, x_GBLD: Tensor) -> tuple[Tensor, ...]:
+        """The fused projections, each [G, B, heads, L, head width]."""
+        G, B, L, _ = x_GBLD.shape
+        fused = self.projection(x_GBLD.flatten(0, 1))[0].view(G, B, L, self.heads, self.fused, -1)
+        return fused.permute(4, 0, 1, 3, 2, 5).unbind(0)
 
-    def attend(self, q_BHLK: Tensor, k_BHMK: Tensor, v_BHMK: Tensor, mask_B1LM: Tensor) -> Tensor:
-        """Softmax attention and output projection: [B, L, D]."""
-        y_BHLK = F.scaled_dot_product_attention(q_BHLK, k_BHMK, v_BHMK, attn_mask=mask_B1LM)
-        return self.out(y_BHLK.transpose(1, 2).flatten(2))[0]
+    def attend(
+        self, q_GBHLK: Tensor, k_GBHMK: Tensor, v_GBHMK: Tensor, mask_N1LM: Tensor
+    ) -> Tensor:
+        """Softmax attention and output projection, streams folded into the batch: [G, B, L, D]."""
+        q, k, v = (each.flatten(0, 1) for each in (q_GBHLK, k_GBHMK, v_GBHMK))
+        y_NHLK = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_N1LM)
+        y_NLD = self.out(y_NHLK.transpose(1, 2).flatten(2))[0]
+        return y_NLD.unflatten(0, q_GBHLK.shape[:2])
 
 
 class SelfAttention(Attention):
-    """Attention of a sequence to itself."""
+    """Attention of each stream to itself."""
 
     def __init__(self, model: ModelConfig) -> None:
         super().__init__(model, fused=3)
 
-    def forward(self, x_BLD: Tensor, mask_B1LL: Tensor) -> Tensor:
-        """[B, L, D] → [B, L, D]."""
-        q, k, v = self.project(x_BLD)
-        return self.attend(q, k, v, mask_B1LL)
+    def forward(self, x_GBLD: Tensor, mask_N1LL: Tensor) -> Tensor:
+        """[G, B, L, D] → [G, B, L, D]."""
+        q, k, v = self.project(x_GBLD)
+        return self.attend(q, k, v, mask_N1LL)
 
 
 class CrossAttention(Attention):
-    """Attention of the decoder to a memory."""
+    """Attention of the decoder's streams to the memories."""
 
     def __init__(self, model: ModelConfig) -> None:
         super().__init__(model, fused=2)
         d = model.d_model
         self.query = column_parallel(d, d, _uniform(math.sqrt(6 / (4 * d))))
 
-    def forward(self, x_BTD: Tensor, memory_BSD: Tensor, mask_B1TS: Tensor) -> Tensor:
-        """[B, T, D], [B, S, D] → [B, T, D]."""
-        B, T, _ = x_BTD.shape
-        q = self.query(x_BTD)[0].view(B, T, self.heads, -1).transpose(1, 2)
-        k, v = self.project(memory_BSD)
-        return self.attend(q, k, v, mask_B1TS)
+    def forward(
+        self, x_GBTD: Tensor, memory_MBSD: Tensor, memory_of: Sequence[int], mask_N1TS: Tensor
+    ) -> Tensor:
+        """[G or 1, B, T, D], [M, B, S, D] → [G, B, T, D].
+
+        Args:
+            x_GBTD: the streams; one, where they are still the same.
+            memory_MBSD: the memories.
+            memory_of: which memory each of the G streams attends to.
+            mask_N1TS: additive mask for G streams.
+        """
+        G, B, T, _ = x_GBTD.shape
+        q = self.query(x_GBTD.flatten(0, 1))[0].view(G, B, T, self.heads, -1).transpose(2, 3)
+        k, v = (select(each, memory_of) for each in self.project(memory_MBSD))
+        return self.attend(q.expand(len(memory_of), -1, -1, -1, -1), k, v, mask_N1TS)
 
 
-class FeedForward(nn.Module):
-    """Two linear layers with ReLU between."""
+class Block(nn.Module):
+    """Some columns of a feed-forward sub-layer, without the bias of its output."""
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(self, d_model: int, columns: int, init: Init) -> None:
         super().__init__()
-        self.fc1 = column_parallel(model.d_model, model.ffn_dim, nn.init.xavier_uniform_)
-        self.fc2 = row_parallel(model.ffn_dim, model.d_model, nn.init.xavier_uniform_)
+        self.fc1 = column_parallel(d_model, columns, init)
+        self.fc2 = row_parallel(columns, d_model, init, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] → [..., D]."""
         x_ND = x.flatten(0, -2)
         return self.fc2(F.relu(self.fc1(x_ND)[0]))[0].view(x.shape)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with ReLU between, cut into blocks of columns where a capacity's end.
+
+    A capacity goes through the first blocks, which make up its columns; all share the bias.
+    """
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__()
+        d, sizes = model.d_model, block_sizes(model)
+        # Xavier's bound is that of the whole matrices.
+        init = _uniform(math.sqrt(6 / (d + sum(sizes))))
+        self.blocks = nn.ModuleList([Block(d, columns, init) for columns in sizes])
+        self.bias = nn.Parameter(torch.zeros(d))
+
+    def whole(self, x: Tensor) -> Tensor:
+        """Through all blocks: [..., D] → [..., D]."""
+        first, *others = self.blocks
+        return sum((block(x) for block in others), first(x)) + self.bias
+
+    def forward(self, x_GBLD: Tensor, branches: Sequence[Branch]) -> Tensor:
+        """The dense branches' outputs, [branches, B, L, D].
+
+        A block is computed once for each stream, however many branches the stream falls into.
+        """
+        sums: dict[int, Tensor] = {}
+        for number, block in enumerate(self.blocks):
+            users = [branch for branch in branches if branch.blocks > number]
+            if not users:
+                break
+            parents = sorted({branch.parent for branch in users})
+            part = block(select(x_GBLD, parents))
+            for blocks in {branch.blocks for branch in users}:
+                rows = [parents.index(user.parent) for user in users if user.blocks == blocks]
+                term = select(part, rows)
+                sums[blocks] = sums[blocks] + term if blocks in sums else term
+        pieces = [
+            ([i for i, branch in enumerate(branches) if branch.blocks == blocks], piece)
+            for blocks, piece in sums.items()
+        ]
+        return put_together(pieces) + self.bias
 
 
 class Layer(nn.Module):
@@ -118,90 +177,111 @@ class Layer(nn.Module):
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
-class EncoderLayer(Layer):
+class StackLayer(Layer):
+    """What an encoder and a decoder layer have in common: self-attention and feed-forward.
+
+    Args:
+        model: the composite's configuration.
+        wiring_of: gives the wiring of a set of active capacities.
+        stack: ``encoder`` or ``decoder``.
+        index: number of the layer in its stack.
+    """
+
+    def __init__(self, model: ModelConfig, wiring_of: WiringOf, stack: Stack, index: int) -> None:
+        super().__init__(model, f"{stack}.{index}")
+        self.wiring_of, self.stack, self.index = wiring_of, stack, index
+        wiring = wiring_of(None)
+        self.self_attn_norm = nn.LayerNorm(model.d_model)
+        self.self_attn = SelfAttention(model)
+        if stack == "decoder":
+            self.cross_attn_norm = nn.LayerNorm(model.d_model)
+            self.cross_attn = CrossAttention(model)
+        self.ffn_norm = nn.LayerNorm(model.d_model)
+        self.ffn = FeedForward(model)
+        counts = wiring.expert_counts(stack, index)
+        self.sparse = SparseFeedForward(model, counts) if counts else None
+        self.final_norms = nn.ModuleDict(
+            {ending.name: nn.LayerNorm(model.d_model) for ending in self.plan(wiring).endings}
+        )
+
+    def plan(self, wiring: Wiring) -> LayerWiring:
+        """This layer's part of a wiring."""
+        return (wiring.encoder if self.stack == "encoder" else wiring.decoder)[self.index]
+
+    def feed_forward(
+        self, x_GBLD: Tensor, branches: Sequence[Branch], is_token_BL: Tensor, streams: Streams
+    ) -> Tensor:
+        """The last sub-layer with its residual: one stream a branch."""
+        normed = self.ffn_norm(x_GBLD)
+        dense = [i for i, branch in enumerate(branches) if branch.experts == 1]
+        pieces = []
+        if dense:
+            pieces.append((dense, self.ffn(normed, [branches[i] for i in dense])))
+        for i in sorted(set(range(len(branches))) - set(dense)):
+            assert self.sparse is not None
+            # One stream at a time: what a router drops must not depend on other capacities.
+            y_BLD, auxiliary = self.sparse(
+                normed[branches[i].parent], self.ffn.whole, branches[i].experts, is_token_BL
+            )
+            streams.add_auxiliary(auxiliary)
+            pieces.append(([i], y_BLD[None]))
+        parents = [branch.parent for branch in branches]
+        return select(x_GBLD, parents) + self.drop(put_together(pieces))
+
+
+class EncoderLayer(StackLayer):
     """Self-attention and feed-forward; takes off a memory where some capacity's encoder ends."""
 
-    def __init__(self, model: ModelConfig, name: str, memory_here: bool, is_last: bool) -> None:
-        super().__init__(model, name)
-        self.is_last = is_last
-        self.self_attn_norm = nn.LayerNorm(model.d_model)
-        self.self_attn = SelfAttention(model)
-        self.ffn_norm = nn.LayerNorm(model.d_model)
-        self.ffn = FeedForward(model)
-        self.final_norm = nn.LayerNorm(model.d_model) if memory_here else None
+    def __init__(self, model: ModelConfig, wiring_of: WiringOf, index: int) -> None:
+        super().__init__(model, wiring_of, "encoder", index)
 
     def forward(self, streams: Streams) -> Streams:
-        """Advance the encoder stream."""
+        """Advance the encoder's streams."""
+        plan = self.plan(self.wiring_of(streams.active))
+        if not plan.branches:
+            return streams
         self.start_dropout(streams)
-        x_BSD, batch = streams.encoder_BSD, streams.batch
-        assert x_BSD is not None
-        x_BSD = x_BSD + self.drop(
-            self.self_attn(self.self_attn_norm(x_BSD), batch.source_mask_B1SS)
+        x_GBSD, batch = streams.encoder_GBSD, streams.batch
+        assert x_GBSD is not None
+        x_GBSD = x_GBSD + self.drop(
+            self.self_attn(self.self_attn_norm(x_GBSD), batch.mask("source", len(x_GBSD)))
         )
-        x_BSD = x_BSD + self.drop(self.ffn(self.ffn_norm(x_BSD)))
-        streams.encoder_BSD = None if self.is_last else x_BSD
-        if self.final_norm is not None:
-            memory_1BSD = self.final_norm(x_BSD)[None]
-            others = streams.memory_MBSD
-            streams.memory_MBSD = (
-                memory_1BSD if others is None else torch.cat([others, memory_1BSD])
-            )
+        x_GBSD = self.feed_forward(x_GBSD, plan.branches, batch.is_source_BS, streams)
+        for ending in plan.endings:
+            streams.add_memory(self.final_norms[ending.name](x_GBSD[ending.stream]))
+        streams.encoder_GBSD = select(x_GBSD, plan.living) if plan.living else None
         return streams
 
 
-class DecoderLayer(Layer):
+class DecoderLayer(StackLayer):
     """Self-attention, cross-attention and feed-forward over all streams that own this layer."""
 
-    def __init__(
-        self, model: ModelConfig, name: str, endings: list[Ending], streams_out: int
-    ) -> None:
-        super().__init__(model, name)
-        self.endings = endings
-        self.streams_out = streams_out
-        self.self_attn_norm = nn.LayerNorm(model.d_model)
-        self.self_attn = SelfAttention(model)
-        self.cross_attn_norm = nn.LayerNorm(model.d_model)
-        self.cross_attn = CrossAttention(model)
-        self.ffn_norm = nn.LayerNorm(model.d_model)
-        self.ffn = FeedForward(model)
-        self.final_norms = nn.ModuleDict(
-            {ending.capacity: nn.LayerNorm(model.d_model) for ending in endings}
-        )
+    def __init__(self, model: ModelConfig, wiring_of: WiringOf, index: int) -> None:
+        super().__init__(model, wiring_of, "decoder", index)
 
     def forward(self, streams: Streams) -> Streams:
-        """Advance the decoder streams; norm and set aside the capacities that end here."""
+        """Advance the decoder's streams; norm and set aside the capacities that end here."""
+        plan = self.plan(self.wiring_of(streams.active))
+        if not plan.branches:
+            return streams
         self.start_dropout(streams)
-        x_GBTD, memory_GBSD, batch = streams.decoder_GBTD, streams.memory_MBSD, streams.batch
+        x_GBTD, memory_MBSD, batch = streams.decoder_GBTD, streams.memory_MBSD, streams.batch
         assert x_GBTD is not None
-        assert memory_GBSD is not None
+        assert memory_MBSD is not None
         x_GBTD = x_GBTD + self.drop(
-            _over_streams(self.self_attn, self.self_attn_norm(x_GBTD), mask=batch.target_mask_B1TT)
+            self.self_attn(self.self_attn_norm(x_GBTD), batch.mask("target", len(x_GBTD)))
         )
-        # Before the first cross-attention all streams are one.
-        x_GBTD = x_GBTD.expand(len(memory_GBSD), -1, -1, -1)
+        # Here one stream becomes one a memory, in the first layer.
+        mask_N1TS = batch.mask("cross", len(plan.memory_of))
         x_GBTD = x_GBTD + self.drop(
-            _over_streams(
-                self.cross_attn,
-                self.cross_attn_norm(x_GBTD),
-                memory_GBSD,
-                mask=batch.cross_mask_B1TS,
-            )
+            self.cross_attn(self.cross_attn_norm(x_GBTD), memory_MBSD, plan.memory_of, mask_N1TS)
         )
-        x_GBTD = x_GBTD + self.drop(self.ffn(self.ffn_norm(x_GBTD)))
-        for ending in self.endings:
-            streams.outputs_BTD.append(self.final_norms[ending.capacity](x_GBTD[ending.stream]))
-        living = self.streams_out
-        streams.decoder_GBTD = x_GBTD[:living] if living else None
-        streams.memory_MBSD = memory_GBSD[:living] if living else None
+        x_GBTD = self.feed_forward(x_GBTD, plan.branches, batch.is_target_BT, streams)
+        for ending in plan.endings:
+            streams.outputs_BTD.append(self.final_norms[ending.name](x_GBTD[ending.stream]))
+        streams.decoder_GBTD = select(x_GBTD, plan.living) if plan.living else None
+        streams.memory_MBSD = select(memory_MBSD, plan.living_memories) if plan.living else None
         return streams
-
-
-def _over_streams(attention: nn.Module, *inputs_GBLD: Tensor, mask: Tensor) -> Tensor:
-    """Run ``attention`` with the streams folded into the batch axis."""
-    G = len(inputs_GBLD[0])
-    folded = (x_GBLD.flatten(0, 1) for x_GBLD in inputs_GBLD)
-    mask_of_all = mask if G == 1 else mask.repeat(G, 1, 1, 1)
-    return attention(*folded, mask_of_all).unflatten(0, (G, -1))
 
 
 class Embedding(Layer):
@@ -229,21 +309,25 @@ class Embedding(Layer):
         return self.drop(tokens_BLD + self.positions[positions_BL].to(tokens_BLD.dtype))
 
     def forward(self, streams: Streams) -> Streams:
-        """Start the encoder stream."""
+        """Start the encoder stream, one for all capacities."""
         self.start_dropout(streams)
         batch = streams.batch
-        streams.encoder_BSD = self.embed(batch.source_BS, batch.source_positions_BS)
+        x_1BSD = self.embed(batch.source_BS, batch.source_positions_BS)[None]
+        # Without any active capacity there is no stream, but a tensor that takes a gradient.
+        streams.encoder_GBSD = x_1BSD if streams.active else x_1BSD[:0]
         return streams
 
 
 class TargetEmbedding:
     """Starts the decoder with the tied embedding, and puts the memories in the streams' order."""
 
-    def __init__(self, memory_order: list[int]) -> None:
-        self.memory_order = memory_order
+    def __init__(self, wiring_of: WiringOf) -> None:
+        self.wiring_of = wiring_of
 
     def __call__(self, embedding: Embedding, streams: Streams) -> Streams:
         """Start the decoder stream, still one for all capacities."""
+        if not streams.active:
+            return streams
         if embedding.training and embedding.dropout:
             seed_generators(streams.dropout_seed, "target_embedding")
         batch = streams.batch
@@ -251,8 +335,8 @@ class TargetEmbedding:
             None
         ]
         assert streams.memory_MBSD is not None
-        if self.memory_order != sorted(self.memory_order):
-            streams.memory_MBSD = streams.memory_MBSD[self.memory_order]
+        order = self.wiring_of(streams.active).memory_order
+        streams.memory_MBSD = select(streams.memory_MBSD, order)
         return streams
 
 

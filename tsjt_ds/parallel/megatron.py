@@ -39,14 +39,16 @@ def column_parallel(input_size: int, output_size: int, init: Init) -> ColumnPara
     )
 
 
-def row_parallel(input_size: int, output_size: int, init: Init) -> RowParallelLinear:
+def row_parallel(
+    input_size: int, output_size: int, init: Init, bias: bool = True
+) -> RowParallelLinear:
     """A linear layer cut along its inputs; the output is whole on every tensor rank."""
     return RowParallelLinear(
         input_size,
         output_size,
         config=_config(),
         init_method=init,
-        bias=True,
+        bias=bias,
         input_is_parallel=True,
         skip_bias_add=False,
     )
