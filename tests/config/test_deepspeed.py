@@ -14,7 +14,9 @@ SHIPPED = Path(__file__).parents[2] / "ds_configs"
 SHIPPED_WORLDS = {
     "cpu.json": 1,
     "cpu_pipeline2.json": 2,
+    "cpu_lo10.json": 1,
     "gpu_bf16.json": 1,
+    "gpu_lo10.json": 1,
     "gpu8_pipeline2_tensor2_data2.json": 8,
     "gpu8_data8_zero2.json": 8,
 }

@@ -1,0 +1,122 @@
+"""The ablation's table, and the one that is shipped."""
+
+from pathlib import Path
+
+import pytest
+
+from tsjt_ds.ablation.table import Table, load_table, recipe_of, recipe_settings
+from tsjt_ds.config.deepspeed import load_deepspeed_config
+from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.errors import UserError
+
+SHIPPED = Path(__file__).parents[2] / "recipes" / "lo10" / "ablation.yaml"
+TABLE = load_table(SHIPPED)
+CASES = [(size, arm) for size in TABLE.sizes for arm in TABLE.arms]
+
+
+def resolved(size: str, arm: str) -> Recipe:
+    path = SHIPPED.parent / TABLE.arms[arm].recipe
+    return recipe_of(path, TABLE.settings(arm, size, {}))
+
+
+def steps_of(recipe: Recipe, capacity: str) -> int:
+    """Steps in which a capacity may be trained."""
+    separate = recipe.schedule.separate_stage
+    return recipe.schedule.steps + (separate.separate[capacity] if separate else 0)
+
+
+@pytest.mark.parametrize(("size", "arm"), CASES)
+def test_every_shipped_arm_is_a_valid_recipe_of_equal_steps(size: str, arm: str) -> None:
+    recipe = resolved(size, arm)
+    steps = TABLE.sizes[size].parameters["steps"]
+    assert {steps_of(recipe, name) for name in recipe.model.capacities} == {steps}
+    assert steps // 20 <= recipe.validation.interval <= steps // 8
+    assert steps % recipe.validation.interval == 0
+    assert "$" not in str(recipe.model_dump())
+
+
+@pytest.mark.parametrize("size", TABLE.sizes)
+def test_arms_of_a_size_differ_in_model_and_schedule_alone(size: str) -> None:
+    arms = [resolved(size, arm) for arm in TABLE.arms]
+    ours = {"name", "model", "teacher", "schedule", "tokenizer", "data"}
+    assert len({str(arm.model_dump(exclude=ours)) for arm in arms}) == 1
+    text = {"prepared", "train"}
+    assert len({str(arm.data.model_dump(exclude=text)) for arm in arms}) == 1
+    assert {arm.tokenizer.vocab_size for arm in arms} == {arms[0].tokenizer.vocab_size}
+    nested = {"capacities", "expert_interval"}
+    assert len({str(arm.model.model_dump(exclude=nested)) for arm in arms}) == 1
+    for name in ("low", "high"):
+        sizes = {str(arm.model.capacities.get(name)) for arm in arms} - {"None"}
+        assert len(sizes) == {"low": 1, "high": 2}[name]
+
+
+@pytest.mark.parametrize("size", TABLE.sizes)
+def test_every_size_has_a_deepspeed_file(size: str) -> None:
+    assert load_deepspeed_config(SHIPPED.parent / TABLE.sizes[size].deepspeed, world_size=1)
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.parent.glob("[!a]*.yaml")), ids=lambda p: p.name)
+def test_shipped_recipes_are_the_cpu_size_by_themselves(path: Path) -> None:
+    alone = recipe_of(path, [])
+    arm = next(name for name, arm in TABLE.arms.items() if arm.recipe == path.name)
+    assert alone == resolved("cpu", arm)
+
+
+def table(**changes: object) -> Table:
+    arm = {"recipe": "a.yaml", "set": {"a.b": "$steps * 2/3", "c": ["$pair", "$steps", "$ 5"]}}
+    values = {
+        "parameters": {"pair": {"x": "$steps", "y": "free"}, "steps": 7, "loop": ["$loop"]},
+        "arms": {"one": arm, "two": {"recipe": "b.yaml", "teacher": "one", "set": {"c": 1}}},
+        "sizes": {
+            "s": {
+                "deepspeed": "d.json",
+                "prepared": "p",
+                "parameters": {"steps": 9},
+                "set": {"c": 0, "deepspeed.bf16.enabled": True},
+            }
+        },
+    }
+    return Table.model_validate({**values, **changes})
+
+
+def test_parameters_take_their_places() -> None:
+    assert table().settings("one", "s", {}) == [
+        'c=[{"x": 9, "y": "free"}, 9, "$ 5"]',
+        "deepspeed.bf16.enabled=true",
+        "a.b=6",
+    ]
+    given = table().settings("one", "s", {"steps": 3})
+    assert given[0] == 'c=[{"x": 3, "y": "free"}, 3, "$ 5"]'
+    assert given[2] == "a.b=2"
+    assert table().settings("two", "s", {})[0] == "c=1"
+    assert recipe_settings(given) == [given[0], given[2]]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("$stps", r"arm 'one': c: no parameter 'stps' \(did you mean 'steps'\?\)"),
+        ("$loop", "arm 'one': c: no parameter 'loop'"),
+        ("$pair * 1/2", "is a part of .* whole number"),
+    ],
+)
+def test_a_wrong_parameter_is_one_clear_line(value: str, message: str) -> None:
+    wrong = table(arms={"one": {"recipe": "a.yaml", "set": {"c": value}}})
+    with pytest.raises(UserError, match=message):
+        wrong.settings("one", "s", {})
+
+
+def test_teachers_come_first() -> None:
+    assert list(table().with_teachers(["two"])) == ["one", "two"]
+    assert list(table().with_teachers(["one"])) == ["one"]
+    later = {"one": {"recipe": "a", "teacher": "two"}, "two": {"recipe": "b"}}
+    with pytest.raises(ValueError, match="'one' has the teacher 'two', no arm before it"):
+        table(arms=later)
+
+
+def test_a_wrong_file_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"No such file .*\(name an ablation's table\)"):
+        load_table(tmp_path / "none.yaml")
+    (tmp_path / "wrong.yaml").write_text("arms: {a: {recipe: r, sett: {}}}\nsizes: {}\n")
+    with pytest.raises(UserError, match=r"arms\.a\.sett: unknown key \(did you mean 'set'\?\)"):
+        load_table(tmp_path / "wrong.yaml")
