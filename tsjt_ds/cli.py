@@ -7,7 +7,7 @@ import sys
 from tsjt_ds import __version__
 from tsjt_ds.errors import UserError
 
-COMMANDS = ("prepare", "evaluate", "translate", "export")
+COMMANDS = ("prepare", "evaluate", "translate", "export", "distil")
 
 
 def build_parser() -> argparse.ArgumentParser:
