@@ -1,0 +1,211 @@
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.analysis.runs import MadeRun, make_prepared
+from tsjt_ds.cli import main
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    return make_prepared(tmp_path / "prepared")
+
+
+@pytest.fixture
+def runs(tmp_path, prepared):
+    """low alone, high alone, and both jointly and then apart."""
+    low = MadeRun(
+        tmp_path / "low",
+        prepared,
+        ["low"],
+        curves={"low": [5.0, 4.0, 3.0]},
+        flops=100.0,
+        wrong_every={"low": 2},
+    )
+    high = MadeRun(
+        tmp_path / "high",
+        prepared,
+        ["high"],
+        curves={"high": [5.0, 3.0, 2.0]},
+        flops=300.0,
+        wrong_every={"high": 3},
+    )
+    joint = MadeRun(
+        tmp_path / "joint",
+        prepared,
+        curves={"low": [4.5, 3.5], "high": [4.0, 2.5]},
+        separate={"low": [2.5], "high": [2.2]},
+        flops=350.0,
+        wrong_every={"low": 5, "high": 3},
+    )
+    return [run.write() for run in (low, high, joint)]
+
+
+def compare(runs, output, *arguments):
+    return main(["compare", *map(str, runs), "--output", str(output), *arguments])
+
+
+def read_rows(output):
+    with (output / "table.tsv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    return {(row["run"], row["capacity"]): row for row in rows}
+
+
+def test_figures_and_ratios_by_hand(runs, tmp_path, capsys):
+    assert compare(runs, tmp_path / "out") == 0
+    assert capsys.readouterr().out == (tmp_path / "out" / "table.txt").read_text()
+    rows = read_rows(tmp_path / "out")
+    assert list(rows) == [("low", "low"), ("high", "high"), ("joint", "low"), ("joint", "high")]
+    low = rows["joint", "low"]
+    assert low["baseline"] == "low"
+    assert [float(low[key]) for key in ("best_dev_nll", "best_dev_step")] == [2.5, 30]
+    # 20 joint steps and 10 of its own; 20 joint steps and 2 × 10 separate ones.
+    assert (low["steps"], low["target_tokens"]) == ("30", "1500")
+    assert float(low["run_flops"]) == 40 * 350
+    assert float(low["run_seconds"]) == 40 * 2 + 4 * 3
+    # low's best, 3.0, is half way from 3.5 at step 20 to 2.5 at step 30.
+    assert float(low["steps_ratio"]) == pytest.approx(25 / 30)
+    assert float(low["target_tokens_ratio"]) == pytest.approx(25 / 30)
+    assert float(low["flops_ratio"]) == pytest.approx(25 * 350 / (30 * 100))
+    assert float(low["compute_ratio"]) == pytest.approx(40 * 350 / (30 * 100 + 30 * 300))
+    high = rows["joint", "high"]
+    assert high["steps_ratio"] == high["flops_ratio"] == ""
+    assert float(high["final_dev_nll"]) == 2.2
+    assert float(high["bleu_difference"]) == 0.0
+    assert float(low["bleu_p/all"]) < 0.05
+    assert float(low["bleu_difference"]) > 0
+    assert rows["low", "low"]["bleu_difference"] == ""
+    assert float(rows["low", "low"]["compute_ratio"]) == 1.0
+
+
+def test_the_low_resource_half(runs, tmp_path, capsys):
+    assert compare(runs, tmp_path / "out") == 0
+    row = read_rows(tmp_path / "out")["joint", "low"]
+    assert row["bleu_low_resource"] == row["bleu/en-hi"]
+    assert "low-res: en-hi" in capsys.readouterr().out
+    assert compare(runs, tmp_path / "out", "--low-resource", "en-de") == 0
+    row = read_rows(tmp_path / "out")["joint", "low"]
+    assert row["bleu_low_resource"] == row["bleu/en-de"] != row["bleu/en-hi"]
+    assert compare(runs, tmp_path / "out", "--low-resource", "en-du") == 1
+    assert "did you mean 'en-de'" in capsys.readouterr().err
+
+
+def test_a_page_that_needs_no_other_file(runs, tmp_path):
+    assert compare(runs, tmp_path / "out") == 0
+    html = (tmp_path / "out" / "comparison.html").read_text()
+    assert not re.search(r"<script|<link|src=|https?://(?!www\.w3\.org)", html)
+    HTMLParser().feed(html)
+    plots = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
+    assert len(plots) == 5  # dev loss and BLEU of two capacities, compute
+    for plot in plots:
+        ElementTree.fromstring(plot)
+        assert "#000000" not in plot, "ink that a dark page would swallow"
+    assert "stroke-dasharray" in plots[0]
+    assert "<td>+" in html
+
+
+def test_the_page_is_the_same_twice(runs, tmp_path):
+    assert compare(runs, tmp_path / "one") == compare(runs, tmp_path / "two") == 0
+    one, two = (tmp_path / name / "comparison.html" for name in ("one", "two"))
+    assert one.read_text() == two.read_text()
+
+
+def test_missing_pieces_are_told_in_a_line_each(prepared, tmp_path, capsys):
+    bare = MadeRun(tmp_path / "bare", prepared, ["low"]).write()
+    assert compare([bare], tmp_path / "out") == 0
+    out = capsys.readouterr().out
+    assert f"{bare}: low has no test scores yet (tsjt evaluate {bare})" in out
+    assert f"{bare}: no metrics.jsonl yet" in out
+    assert f"{bare}: no dev losses" in out
+    assert "BLEU by direction" not in out
+
+
+def test_other_test_sets_are_not_compared(runs, prepared, tmp_path, capsys):
+    other = make_prepared(tmp_path / "other", test=" too")
+    elsewhere = MadeRun(
+        tmp_path / "elsewhere", other, ["low"], curves={"low": [3.0]}, wrong_every={"low": 3}
+    ).write()
+    beam = MadeRun(
+        tmp_path / "beam", prepared, ["low"], wrong_every={"low": 3}, settings={"beam_size": 1}
+    ).write()
+    few = MadeRun(
+        tmp_path / "few",
+        prepared,
+        ["low"],
+        curves={"low": [3.0]},
+        recipe={"validation": {"max_segments": 7}},
+    ).write()
+    assert compare([*runs, elsewhere, beam, few], tmp_path / "out") == 0
+    out = capsys.readouterr().out
+    assert "elsewhere: BLEU and chrF are left out: measured with other test sets than low" in out
+    assert "elsewhere: dev losses are left out: measured with other dev sets than low" in out
+    assert "beam: BLEU and chrF are left out: measured with beam_size 1, low with 5" in out
+    assert (
+        "few: dev losses are left out: measured with validation.max_segments 7, low with 0" in out
+    )
+    rows = read_rows(tmp_path / "out")
+    assert rows["elsewhere", "low"]["bleu"] == rows["beam", "low"]["bleu"] == ""
+    assert rows["few", "low"]["best_dev_nll"] == ""
+    assert rows["low", "low"]["bleu"] != ""
+
+
+def test_other_training_data_with_the_same_test_sets_is_compared_but_no_baseline(runs, tmp_path):
+    distilled = make_prepared(tmp_path / "distilled", train="b")
+    student = MadeRun(
+        tmp_path / "student", distilled, ["low"], curves={"low": [4.0, 3.0]}, wrong_every={"low": 4}
+    ).write()
+    assert compare([student, *runs], tmp_path / "out") == 0
+    rows = read_rows(tmp_path / "out")
+    assert rows["student", "low"]["baseline"] == rows["joint", "low"]["baseline"] == "low"
+    assert float(rows["student", "low"]["bleu_difference"]) > 0
+    assert float(rows["student", "low"]["steps_ratio"]) == pytest.approx(20 / 30)
+
+
+def test_a_named_baseline(runs, prepared, tmp_path, capsys):
+    low, high, joint = runs
+    assert compare([joint], tmp_path / "out") == 0
+    assert "joint: no run is a baseline of its low" in capsys.readouterr().out
+    assert compare([joint, high], tmp_path / "out", "--baseline", f"low={low}") == 0
+    rows = read_rows(tmp_path / "out")
+    assert rows["joint", "low"]["baseline"] == "low"
+    assert rows["joint", "high"]["baseline"] == "high"
+    assert ("low", "low") in rows
+    assert compare([joint], tmp_path / "out", "--baseline", f"high={low}") == 1
+    assert "no capacity 'high'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        compare([joint], tmp_path / "out", "--baseline", "low")
+
+
+def test_moved_prepared_data(runs, prepared, tmp_path, capsys):
+    moved = prepared.directory.rename(tmp_path / "moved")
+    assert compare(runs, tmp_path / "out") == 0
+    assert "no longer holds the test sets" in capsys.readouterr().out
+    row = read_rows(tmp_path / "out")["joint", "low"]
+    assert float(row["bleu_difference"]) > 0
+    assert row["bleu_low_resource"] == ""
+    assert compare(runs, tmp_path / "out", "--prepared", str(moved)) == 0
+    row = read_rows(tmp_path / "out")["joint", "low"]
+    assert float(row["bleu_p/all"]) < 0.05
+    assert row["bleu_low_resource"] != ""
+
+
+def test_refuses_to_write_over_other_things(runs, tmp_path, capsys):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "comparison.json").write_text(json.dumps({"format": "another"}))
+    assert compare(runs, output) == 1
+    assert "is no earlier comparison" in capsys.readouterr().err
+    assert compare(runs, runs[0]) == 1
+    file = tmp_path / "file"
+    file.touch()
+    assert compare(runs, file) == 1
+    assert capsys.readouterr().err.splitlines()[-1].endswith("is a file (name another --output)")
+
+
+def test_is_no_run(tmp_path, capsys):
+    assert compare([tmp_path], tmp_path / "out") == 1
+    assert "no run directory" in capsys.readouterr().err

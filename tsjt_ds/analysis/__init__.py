@@ -1,0 +1,1 @@
+"""Runs side by side: their scores, their dev losses, and what they cost."""
