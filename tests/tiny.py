@@ -16,6 +16,11 @@ Family = Mapping[str, tuple[int, int] | dict[str, int]]
 """Capacities as (encoder, decoder) layers, or with all their keys."""
 
 
+def shape(encoder_layers: int, decoder_layers: int, **more: int) -> dict[str, int]:
+    """A capacity with ``ffn_dim`` or ``experts``."""
+    return {"encoder_layers": encoder_layers, "decoder_layers": decoder_layers, **more}
+
+
 def tiny_recipe(capacities: Family | None = None, **model: Any) -> Recipe:
     """A recipe with the given capacities."""
     family: Family = capacities or {"low": (1, 1), "high": (3, 2)}
@@ -39,10 +44,7 @@ def tiny_recipe(capacities: Family | None = None, **model: Any) -> Recipe:
                 "attention_heads": 4,
                 "ffn_dim": 64,
                 "capacities": {
-                    name: shape
-                    if isinstance(shape, dict)
-                    else dict(zip(("encoder_layers", "decoder_layers"), shape, strict=True))
-                    for name, shape in family.items()
+                    name: of if isinstance(of, dict) else shape(*of) for name, of in family.items()
                 },
                 **model,
             },

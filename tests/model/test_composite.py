@@ -1,24 +1,53 @@
 """Every capacity, taken alone, is an M2M-100 model: transformers' own is the oracle."""
 
+import itertools
+from collections.abc import Iterable
+
 import pytest
 import torch
 from torch import Tensor
 from transformers import M2M100Config, M2M100ForConditionalGeneration
 
-from tests.tiny import LENGTH, VOCAB, random_rows, target_tokens, tiny_recipe
+from tests.tiny import LENGTH, VOCAB, Family, random_rows, shape, target_tokens, tiny_recipe
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.export.extract import capacity_state_dict
 from tsjt_ds.model.composite import Composite, CompositeModel
 from tsjt_ds.model.step import StepContext
 from tsjt_ds.parallel.groups import World
 
-FAMILIES = {
+FAMILIES: dict[str, Family] = {
     "one": {"only": (2, 1)},
     "two": {"low": (1, 1), "high": (3, 2)},
     "same encoder": {"fast": (3, 1), "slow": (3, 3)},
     "same decoder": {"narrow": (1, 2), "wide": (4, 2)},
     # The deepest decoder is not with the deepest encoder, so that streams are put in order.
     "four, crossed": {"high": (4, 2), "low": (2, 1), "mid": (4, 1), "talker": (1, 3)},
+    "width": {"narrow": shape(2, 2, ffn_dim=16), "wide": (2, 2)},
+    "depth and width": {"low": shape(1, 1, ffn_dim=24), "high": (3, 2)},
+    # The deepest is not the widest, so that a block's streams are not the leading ones.
+    "three, crossed": {
+        "tall": shape(4, 3, ffn_dim=16),
+        "small": shape(1, 1, ffn_dim=16),
+        "wide": (2, 2),
+    },
+    "four widths": {
+        "a": shape(2, 1, ffn_dim=8),
+        "b": shape(2, 2, ffn_dim=16),
+        "c": shape(3, 2, ffn_dim=40),
+        "d": (2, 2),
+    },
+}
+"""Dense capacities."""
+SPARSE_FAMILIES: dict[str, Family] = {
+    "experts": {"low": (2, 2), "high": shape(4, 4, experts=4)},
+    # With one encoder layer, which is dense, all have the same memory.
+    "experts on one memory": {"dense": (1, 2), "three": shape(1, 3, experts=3), "deep": (1, 4)},
+    "experts, depth and width": {
+        "narrow": shape(3, 2, ffn_dim=16),
+        "dense": (2, 2),
+        "three": shape(2, 4, experts=3),
+        "five": shape(4, 2, experts=5),
+    },
 }
 
 
@@ -50,8 +79,8 @@ def huggingface_model(recipe: Recipe, capacity: str, model: CompositeModel) -> t
         decoder_layers=depth.decoder_layers,
         encoder_attention_heads=recipe.model.attention_heads,
         decoder_attention_heads=recipe.model.attention_heads,
-        encoder_ffn_dim=recipe.model.ffn_dim,
-        decoder_ffn_dim=recipe.model.ffn_dim,
+        encoder_ffn_dim=recipe.model.ffn_dim_of(capacity),
+        decoder_ffn_dim=recipe.model.ffn_dim_of(capacity),
         max_position_embeddings=LENGTH,
     )
     huggingface = M2M100ForConditionalGeneration(config).eval()
@@ -76,26 +105,76 @@ def segments(ints_BN: Tensor) -> list[tuple[int, slice, Tensor, Tensor]]:
     return found
 
 
-@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
-def test_logits_equal_transformers(world: World, family: dict[str, tuple[int, int]]) -> None:
+def dense(family: Family) -> list[str]:
+    """The capacities that are M2M-100 models."""
+    return [c for c, of in family.items() if not isinstance(of, dict) or of.get("experts", 1) == 1]
+
+
+ALL_FAMILIES = FAMILIES | SPARSE_FAMILIES
+
+
+@pytest.mark.parametrize("family", ALL_FAMILIES.values(), ids=ALL_FAMILIES.keys())
+def test_logits_equal_transformers(world: World, family: Family) -> None:
     recipe = tiny_recipe(family)
     model = composite_model(recipe).eval()
-    ints_BN = random_rows(3, seed=1)
+    ints_BN = random_rows(2, seed=1)
     wiring = model.composite.wiring
     assert set(wiring.finished) == set(family)
     with torch.no_grad():
-        outputs = model.states(ints_BN).outputs_BTD
-        for capacity, output_BTD in zip(wiring.finished, outputs, strict=True):
+        outputs = dict(zip(wiring.finished, model.states(ints_BN).outputs_BTD, strict=True))
+        for capacity in dense(family):
             huggingface = huggingface_model(recipe, capacity, model)
             for row, span, source, labels in segments(ints_BN):
                 expected = huggingface(input_ids=source[None], labels=labels[None]).logits[0]
-                found = output_BTD[row, span] @ model.embedding.tokens.weight.T
+                found = outputs[capacity][row, span] @ model.embedding.tokens.weight.T
                 torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-def test_losses_equal_transformers(world: World) -> None:
+@pytest.mark.parametrize("family", ["four, crossed", "four widths", "experts, depth and width"])
+def test_a_capacity_does_not_see_which_others_are_active(world: World, family: str) -> None:
+    """All subsets compute the same; what none of the active capacities owns gets no gradient."""
+    model = composite_model(tiny_recipe(ALL_FAMILIES[family], dropout=0.0)).eval()
+    ints_BN = random_rows(1, seed=7)
+    everyone = ALL_FAMILIES[family].keys()
+    owners = model.composite.owners()
+    expected = dict(
+        zip(model.composite.wiring.finished, model.states(ints_BN).outputs_BTD, strict=True)
+    )
+    for active in subsets(everyone):
+        streams = model.states(ints_BN, active=active)
+        finished = model.composite.wiring_of(active).finished
+        assert set(finished) == active
+        for capacity, output_BTD in zip(finished, streams.outputs_BTD, strict=True):
+            torch.testing.assert_close(output_BTD, expected[capacity], rtol=0, atol=1e-6)
+        model.zero_grad(set_to_none=True)
+        sum(output_BTD.square().sum() for output_BTD in streams.outputs_BTD).backward()
+        for name, parameter in model.canonical_parameters():
+            assert (parameter.grad is not None) == bool(owners(name) & active), name
+
+
+def test_no_active_capacity(world: World) -> None:
+    """A micro-batch that trains nothing runs through."""
+    model = composite_model(tiny_recipe())
+    assert not model.states(random_rows(1, seed=8), active=frozenset()).outputs_BTD
+
+
+def subsets(names: Iterable[str]) -> list[frozenset[str]]:
+    """All but the empty one."""
+    chosen = list(names)
+    return [
+        frozenset(subset)
+        for size in range(1, len(chosen) + 1)
+        for subset in itertools.combinations(chosen, size)
+    ]
+
+
+NARROW_AND_WIDE: Family = {"low": shape(1, 1, ffn_dim=24), "high": (3, 2)}
+
+
+@pytest.mark.parametrize("family", [None, NARROW_AND_WIDE], ids=["depth", "depth and width"])
+def test_losses_equal_transformers(world: World, family: Family | None) -> None:
     """The reported losses are token means; the objective is their weighted sum."""
-    recipe = tiny_recipe(dropout=0.0, label_smoothing=0.2)
+    recipe = tiny_recipe(family, dropout=0.0, label_smoothing=0.2)
     model = composite_model(recipe).train()
     ints_BN = random_rows(3, seed=2)
     model.context = context(ints_BN, {"low": 0.25, "high": 0.75})
@@ -118,25 +197,24 @@ def test_losses_equal_transformers(world: World) -> None:
     torch.testing.assert_close(objective, 0.25 * by_name["low/loss"] + 0.75 * by_name["high/loss"])
 
 
-def test_gradients_equal_transformers(world: World) -> None:
+@pytest.mark.parametrize("capacity", ["low", "high"])
+@pytest.mark.parametrize("family", [None, NARROW_AND_WIDE], ids=["depth", "depth and width"])
+def test_gradients_equal_transformers(world: World, family: Family | None, capacity: str) -> None:
     """With all weight on one capacity, its gradients are those of the standalone model."""
-    recipe = tiny_recipe(dropout=0.0, label_smoothing=0.0)
+    recipe = tiny_recipe(family, dropout=0.0, label_smoothing=0.0)
     model = composite_model(recipe).train()
     ints_BN = random_rows(2, seed=3)
-    model.context = context(ints_BN, {"low": 1.0, "high": 0.0})
+    weights = {"low": 0.0, "high": 0.0} | {capacity: 1.0}
+    model.context = context(ints_BN, weights)
     model(ints_BN).backward()
     gradients = {name: p.grad for name, p in model.canonical_parameters() if p.grad is not None}
-    huggingface = huggingface_model(recipe, "low", model)
-    huggingface.train()
-    for module in huggingface.modules():
-        if hasattr(module, "dropout") and isinstance(module.dropout, float):
-            module.dropout = 0.0
+    huggingface = huggingface_model(recipe, capacity, model)
     for _, _, source, labels in segments(ints_BN):
         logits = huggingface(input_ids=source[None], labels=labels[None]).logits[0]
         loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
         (loss / target_tokens(ints_BN)).backward()
     expected = dict(huggingface.named_parameters())
-    for name, gradient in capacity_state_dict(gradients, recipe.model, "low").items():
+    for name, gradient in capacity_state_dict(gradients, recipe.model, capacity).items():
         torch.testing.assert_close(gradient, expected[name].grad, rtol=1e-4, atol=1e-6)
 
 
