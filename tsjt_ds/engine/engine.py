@@ -185,7 +185,7 @@ class PlainEngine(Engine):
 
     @property
     def _loss_names(self) -> list[str]:
-        return loss_names(self.composite.wiring.capacities)
+        return loss_names(self.composite.recipe)
 
 
 def build_engine(

@@ -105,7 +105,7 @@ class PipelineComposite(PipelineModule):
         """Each capacity's losses: DeepSpeed averages them and tells every rank."""
         if self.losses is not None:
             return self.losses.by_name
-        return dict.fromkeys(loss_names(self.composite.wiring.capacities), torch.zeros(()))
+        return dict.fromkeys(loss_names(self.composite.recipe), torch.zeros(()))
 
     def canonical_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """This stage's parameters under names that do not depend on the layout."""

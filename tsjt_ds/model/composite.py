@@ -84,7 +84,7 @@ class Composite:
             *(self._layer(EncoderLayer, "encoder", i) for i in range(model.encoder_layers)),
             tied(TargetEmbedding(self.wiring_of), *shape),
             *(self._layer(DecoderLayer, "decoder", i) for i in range(model.decoder_layers)),
-            tied(Head(model), *shape),
+            tied(Head(recipe), *shape),
         ]
 
     def _layer(self, kind: type[nn.Module], stack: str, index: int) -> LayerSpec:
