@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from tsjt_ds.config.deepspeed_sections import TsjtSection
+from tsjt_ds.config.model import ModelConfig
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.errors import UserError
 
@@ -29,6 +30,7 @@ def _tensor(recipe: Recipe, tsjt: TsjtSection) -> Iterator[str]:
     for key, value in (
         ("model.attention_heads", model.attention_heads),
         ("model.ffn_dim", model.ffn_dim),
+        *_ffn_dims(model),
         ("tokenizer.vocab_size", recipe.tokenizer.vocab_size),
     ):
         if value % tsjt.tensor:
@@ -36,6 +38,13 @@ def _tensor(recipe: Recipe, tsjt: TsjtSection) -> Iterator[str]:
                 f"tsjt.tensor: {tsjt.tensor} does not divide the recipe's {key}, {value} "
                 "(change one of the two)"
             )
+
+
+def _ffn_dims(model: ModelConfig) -> Iterator[tuple[str, int]]:
+    """The widths at which the feed-forward layers are cut: each block goes over all ranks."""
+    for name, capacity in model.capacities.items():
+        if capacity.ffn_dim is not None:
+            yield f"model.capacities.{name}.ffn_dim", capacity.ffn_dim
 
 
 def _pipeline(recipe: Recipe, tsjt: TsjtSection) -> Iterator[str]:
