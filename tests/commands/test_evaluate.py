@@ -28,6 +28,13 @@ def test_one_capacity_of_the_dev_set(run, capsys):
     assert "low" not in out
 
 
+def test_the_best_checkpoint(run, capsys):
+    arguments = ["evaluate", str(run.path), "--max-segments", "1", "--samples", "0"]
+    assert main([*arguments, "--capacity", "low", "--checkpoint", "best", "--threads", "1"]) == 0
+    err = capsys.readouterr().err
+    assert f"{run.path}: no best checkpoint is known: the last is used\n" in err
+
+
 def test_mistakes(run, tmp_path, capsys):
     assert main(["evaluate", str(tmp_path)]) == 1
     assert "no run directory" in capsys.readouterr().err

@@ -1,9 +1,11 @@
 import pytest
 
-from tests.export.runs import make_run
+from tests.export.runs import make_run, write_checkpoint
 from tsjt_ds.cli import main
-from tsjt_ds.engine.checkpoint_files import sha256_of
+from tsjt_ds.engine.best import BestTracker
+from tsjt_ds.engine.checkpoint_files import checkpoint_path, sha256_of
 from tsjt_ds.evaluation import agreement
+from tsjt_ds.export.record import ExportRecord
 
 
 @pytest.fixture
@@ -69,6 +71,20 @@ def test_each_file_is_hashed_once_a_command(run, tmp_path, monkeypatch):
     assert main(["export", str(run.path), *arguments]) == 0
     assert main(["evaluate", str(run.path), "--max-segments", "1", "--threads", "1"]) == 0
     assert hashed == ["state.json"] * 2
+
+
+def test_the_best_checkpoint(run, tmp_path, capsys):
+    last = checkpoint_path(run.path, 2)
+    write_checkpoint(last, run.checkpoint().prepared.fingerprint)
+    tracker = BestTracker()
+    tracker.update(1, {"low": 1.0})
+    tracker.write(run.path)
+    arguments = ["export", str(run.path), "--capacity", "low", "--format", "ct2"]
+    for which, step in (("best", 1), ("last", 2)):
+        assert main([*arguments, str(tmp_path / which), "--checkpoint", which]) == 0
+        assert capsys.readouterr().out.endswith(f"checkpoint step-0000000{step}\n")
+        record = ExportRecord.read(tmp_path / which)
+        assert record.checkpoint == run.checkpoint(which, "low").identity
 
 
 def test_run_without_a_checkpoint(run, tmp_path, capsys):

@@ -57,6 +57,12 @@ def test_capacities_differ(translate):
     assert outputs[0] != outputs[1]
 
 
+def test_the_best_checkpoint(translate, run):
+    arguments = ("--from", "en", "--to", "de", "--checkpoint", "best")
+    status, _, err = translate(b"x\n", *arguments)
+    assert (status, err) == (0, f"{run.path}: no best checkpoint is known: the last is used\n")
+
+
 def test_untrained_direction_is_said(translate):
     status, out, err = translate(b"x\n", "--from", "hi", "--to", "en")
     assert (status, out.count("\n")) == (0, 1)

@@ -2,7 +2,9 @@ import json
 
 import pytest
 
-from tests.export.runs import make_run
+from tests.export.runs import make_run, write_checkpoint
+from tsjt_ds.engine.best import BestTracker
+from tsjt_ds.engine.checkpoint_files import checkpoint_path, separate_line
 from tsjt_ds.errors import UserError
 from tsjt_ds.evaluation.decoding import Translator
 from tsjt_ds.evaluation.evaluate import EvaluationOptions, evaluate
@@ -84,6 +86,52 @@ def test_other_checkpoint_is_decoded_anew(run, decoded):
     report = evaluate_quietly(run, capacities=["low"])
     assert len(decoded) == 6
     assert report.capacities == ["low"]
+
+
+@pytest.fixture
+def separated(run):
+    """The run after ``low`` has continued alone: two checkpoints, the first of them the best."""
+    line = separate_line(run.path, "low")
+    fingerprint = run.checkpoint().prepared.fingerprint
+    for step in (2, 3):
+        write_checkpoint(checkpoint_path(line, step), fingerprint)
+    tracker = BestTracker()
+    tracker.update(2, {"low": 1.0})
+    tracker.write(line)
+    return run
+
+
+def test_each_capacity_is_scored_from_its_own_line(separated):
+    report = evaluate_quietly(separated)
+    identities = {name: separated.checkpoint("last", name).identity for name in ("low", "high")}
+    assert identities["low"].startswith("separate/low/step-00000003@")
+    assert identities["high"].startswith("step-00000001@")
+    for result in report.results:
+        assert result.settings.checkpoint == identities[result.capacity]
+    assert report.as_json()["checkpoints"] == identities
+    heading = report.as_text().split("\n")[0]
+    assert heading.endswith("; checkpoint separate/low/step-00000003 (low), step-00000001 (high)")
+
+
+def test_results_of_different_checkpoints_are_not_mixed(separated, decoded, capsys):
+    evaluate_quietly(separated, capacities=["low"], checkpoint="best")
+    report = evaluate_quietly(separated, capacities=["high"])
+    assert report.capacities == ["high"]
+    report = evaluate_quietly(separated, capacities=["high"], checkpoint="best")
+    assert report.capacities == ["low", "high"]
+    assert report.checkpoints["low"].startswith("separate/low/step-00000002@")
+    assert len(decoded) == 6
+    assert "run: no best checkpoint is known: the last is used" in capsys.readouterr().err
+    evaluate_quietly(separated, capacities=["low"])
+    assert len(decoded) == 9
+
+
+def test_a_checkpoint_of_one_capacitys_line_leaves_the_other_out(separated):
+    evaluate_quietly(separated, capacities=["high"])
+    path = separated.checkpoint("last", "low").path
+    assert evaluate_quietly(separated, capacities=["low"], checkpoint=path).capacities == ["low"]
+    with pytest.raises(UserError, match="is of the line that trains 'low' alone, not 'high'"):
+        evaluate_quietly(separated, checkpoint=path)
 
 
 def test_capacities_of_earlier_calls_stay_in_the_report(run):

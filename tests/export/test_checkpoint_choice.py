@@ -77,8 +77,8 @@ def test_the_last_stands_in_for_a_best_that_is_not_there(run, recipe, capsys) ->
     (checkpoint_path(run, 2) / STATE).write_text("{}")
     assert CheckpointChoice(run, recipe, "best").path("high") == checkpoint_path(run, 3)
     assert capsys.readouterr().err == (
-        f"{checkpoint_path(run, 2)}: is the best, but damaged: state.json has changed since it was "
-        "written: the last is used\n"
+        f"{checkpoint_path(run, 2)}: is the best, but unsound (state.json has changed since "
+        "it was written): the last is used\n"
     )
 
 

@@ -88,7 +88,7 @@ class CheckpointChoice:
         path = checkpoint_path(line, best.step)
         fault = self._fault_of(path)
         if fault:
-            self._say(f"{path}: is the best, but damaged: {fault}: the last is used")
+            self._say(f"{path}: is the best, but unsound ({fault}): the last is used")
             return None
         return path
 
