@@ -1,4 +1,4 @@
-# Two commands: `make quickstart` and `make test`. Each installs what it needs into .venv first.
+# `make quickstart`, `make test` and `make ablation`. Each installs what it needs into .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -9,8 +9,11 @@ CONFIG := ds_configs/cpu_pipeline2.json
 RUN := runs/quickstart
 # Overrides for the recipe, as in `make quickstart SET="--set schedule.stages.0.steps=100"`.
 SET :=
+# As in `make ablation SIZE=gpu ARGS="--data corpora/lo10 --seeds 1,2,3"`.
+SIZE := cpu
+ARGS :=
 
-.PHONY: quickstart test lint
+.PHONY: quickstart test lint ablation
 
 quickstart: $(INSTALLED)
 	$(BIN)/python launchers/quickstart_corpus.py corpora/quickstart
@@ -18,6 +21,9 @@ quickstart: $(INSTALLED)
 	$(CPU) $(BIN)/deepspeed -q --num_gpus 2 launchers/train.py --recipe $(RECIPE) \
 		--deepspeed_config $(CONFIG) $(SET)
 	$(BIN)/tsjt evaluate $(RUN)
+
+ablation: $(INSTALLED)
+	$(BIN)/python launchers/ablation.py recipes/lo10/ablation.yaml --size $(SIZE) $(ARGS)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

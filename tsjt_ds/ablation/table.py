@@ -56,6 +56,8 @@ class Table(Section):
     parameters: dict[str, Any] = {}
     arms: dict[str, Arm]
     sizes: dict[str, Size]
+    compare: list[str] = []
+    """Further arguments of ``tsjt compare``."""
 
     @model_validator(mode="after")
     def _teachers_are_arms_before(self) -> "Table":

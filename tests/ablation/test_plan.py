@@ -1,0 +1,110 @@
+"""The commands that an ablation consists of."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tsjt_ds.ablation.plan import AblationPlan
+from tsjt_ds.ablation.table import load_table
+from tsjt_ds.ablation.tasks import Task
+from tsjt_ds.cli import build_parser
+from tsjt_ds.config.recipe import Recipe, load_recipe
+from tsjt_ds.engine.launch import parse_arguments
+
+ROOT = Path(__file__).parents[2]
+TABLE = ROOT / "recipes" / "lo10" / "ablation.yaml"
+
+
+@pytest.fixture
+def plan() -> AblationPlan:
+    script = ROOT / "launchers" / "train.py"
+    return AblationPlan(load_table(TABLE), TABLE, "gpu", Path("out"), script, Path("text"))
+
+
+def arguments(task: Task):
+    """A task's command line as its own program reads it."""
+    assert task.command[0] == sys.executable
+    if task.step == "train":
+        assert task.command[1] == str(ROOT / "launchers" / "train.py")
+        return parse_arguments(list(task.command[2:]))
+    assert task.command[1:3] == ("-m", "tsjt_ds.cli")
+    parsed = build_parser().parse_args(task.command[3:])
+    assert parsed.command == task.step
+    return parsed
+
+
+def recipe_of(task: Task) -> Recipe:
+    parsed = arguments(task)
+    return load_recipe(parsed.recipe, parsed.overrides)
+
+
+def by_name(plan: AblationPlan, arms: list[str], seeds: list[int]) -> dict[str, Task]:
+    return {task.name: task for task in plan.tasks(arms, seeds)}
+
+
+def test_every_command_is_understood(plan: AblationPlan) -> None:
+    tasks = plan.tasks(list(plan.table.arms), [1, 2])
+    names = [task.name for task in tasks]
+    assert len(set(names)) == len(names)
+    for number, task in enumerate(tasks):
+        arguments(task)
+        assert set(task.needs) <= set(names[:number])
+    compared = arguments(plan.compare([Path("out/gpu/a-seed1"), Path("out/gpu/b-seed1")]))
+    assert compared.runs == [Path("out/gpu/a-seed1"), Path("out/gpu/b-seed1")]
+    assert compared.output == Path("out/gpu/comparison")
+
+
+def test_an_arm_trains_on_the_shared_data_and_is_scored(plan: AblationPlan) -> None:
+    tasks = by_name(plan, ["joint"], [3])
+    assert list(tasks) == ["prepared-8000.prepare", "joint-seed3.train", "joint-seed3.evaluate"]
+    train = recipe_of(tasks["joint-seed3.train"])
+    assert (train.seed, train.run_directory) == (3, "out/gpu/joint-seed3")
+    assert train.data.prepared == "out/prepared-8000"
+    assert train.data.dev == "text/dev.{pair}.tsv.gz"
+    prepared = recipe_of(tasks["prepared-8000.prepare"])
+    assert prepared.data == train.data
+    assert prepared.tokenizer == train.tokenizer
+    assert tasks["joint-seed3.train"].needs == ("prepared-8000.prepare",)
+    assert tasks["joint-seed3.evaluate"].needs == ("joint-seed3.train",)
+    assert arguments(tasks["joint-seed3.evaluate"]).run_directory == Path("out/gpu/joint-seed3")
+
+
+def test_a_teacher_of_the_same_seed_teaches(plan: AblationPlan) -> None:
+    tasks = by_name(plan, ["word_kd"], [1, 2])
+    for seed in (1, 2):
+        train = tasks[f"word_kd-seed{seed}.train"]
+        assert f"high_alone-seed{seed}.train" in train.needs
+        teacher = recipe_of(train).teacher
+        assert teacher is not None
+        assert teacher.run == recipe_of(tasks[f"high_alone-seed{seed}.train"]).run_directory
+
+
+def test_a_teacher_translates_the_text(plan: AblationPlan) -> None:
+    tasks = by_name(plan, ["seq_kd_experts"], [1])
+    run = "seq_kd_experts-seed1"
+    steps = ["distil", "prepare", "train", "evaluate"]
+    assert [name for name in tasks if name.startswith(run)] == [f"{run}.{step}" for step in steps]
+    distil = arguments(tasks[f"{run}.distil"])
+    assert distil.run_directory == Path("out/gpu/high_alone_experts-seed1")
+    assert distil.capacity == "high"
+    assert distil.batch_tokens == 16384
+    assert "high_alone_experts-seed1.train" in tasks[f"{run}.distil"].needs
+    train, prepare = recipe_of(tasks[f"{run}.train"]), recipe_of(tasks[f"{run}.prepare"])
+    assert train == prepare
+    assert train.data.train == f"{distil.output}/train.{{pair}}.tsv.gz"
+    assert train.data.test == "text/test.{pair}.tsv.gz"
+    assert train.data.prepared != train.tokenizer.reuse == "out/prepared-8000"
+    assert tasks[f"{run}.prepare"].needs == (f"{run}.distil",)
+    assert tasks[f"{run}.train"].needs == (f"{run}.prepare",)
+
+
+def test_parameters_on_the_command_line_come_first(plan: AblationPlan) -> None:
+    shorter = AblationPlan(
+        plan.table, TABLE, "cpu", Path("out"), plan.train_script, parameters={"steps": 24}
+    )
+    recipe = shorter.recipe("separated", 1)
+    assert [stage.steps for stage in recipe.schedule.stages] == [18, None]
+    assert recipe.schedule.stages[1].separate == {"low": 6, "high": 6}
+    assert recipe.validation.interval == 2
+    assert recipe.data.train == "corpora/lo10/train.{pair}.tsv.gz"

@@ -1,0 +1,150 @@
+"""Tasks as processes: order, resumption, failure, and a clean end."""
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tsjt_ds.ablation import tasks as module
+from tsjt_ds.ablation.tasks import Notes, Task, TaskRunner
+
+
+def shell(run: str, step: str, script: str, *needs: str) -> Task:
+    return Task(run, step, ("sh", "-c", script), needs)
+
+
+@pytest.fixture
+def start(tmp_path: Path):
+    """A runner of tasks over notes that stay; what it says is in ``said``."""
+
+    def make(tasks: list[Task], jobs: int = 1, limit: float = 60.0) -> TaskRunner:
+        said: list[str] = []
+        runner = TaskRunner(
+            tasks,
+            Notes(tmp_path / "tasks"),
+            tmp_path,
+            jobs,
+            {"ORDER": str(tmp_path / "order"), "WHERE": str(tmp_path)},
+            time.monotonic() + limit,
+            said.append,
+        )
+        runner.said = said
+        return runner
+
+    return make
+
+
+def order(tmp_path: Path) -> list[str]:
+    path = tmp_path / "order"
+    return path.read_text().split() if path.exists() else []
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+
+
+def wait_for(path: Path) -> str:
+    deadline = time.monotonic() + 20
+    while not (path.exists() and path.read_text().endswith("\n")):
+        assert time.monotonic() < deadline, f"{path} never came"
+        time.sleep(0.02)
+    return path.read_text()
+
+
+def test_finished_tasks_are_not_done_again(start, tmp_path: Path) -> None:
+    tasks = [
+        shell("a", "train", "echo a >> $ORDER; echo out; echo err >&2"),
+        shell("a", "score", "echo b >> $ORDER", "a.train"),
+    ]
+    assert start(tasks).run()
+    assert order(tmp_path) == ["a", "b"]
+    log = (tmp_path / "a.log").read_text().splitlines()
+    assert log[1:3] == ["out", "err"]
+    assert log[0].startswith("$ sh -c echo a")
+    again = start(tasks)
+    assert again.run()
+    assert again.said == []
+    # Another command is another task.
+    changed = [shell("a", "train", "echo c >> $ORDER"), tasks[1]]
+    assert start(changed).run()
+    assert order(tmp_path) == ["a", "b", "c"]
+
+
+def test_a_failure_stops_what_needs_it_and_nothing_else(start, tmp_path: Path) -> None:
+    tasks = [
+        shell("a", "train", "echo a >> $ORDER; echo what is wrong; exit 3"),
+        shell("a", "score", "echo b >> $ORDER", "a.train"),
+        shell("c", "train", "echo c >> $ORDER"),
+    ]
+    runner = start(tasks)
+    assert runner.run()
+    assert order(tmp_path) == ["a", "c"]
+    assert runner.failed == [tasks[0]]
+    assert runner.pending == [tasks[1]]
+    assert f"a: train FAILED: what is wrong (see {tmp_path}/a.log)" in runner.said
+    assert start(tasks).pending == tasks[:2]
+
+
+def test_two_at_a_time(start, tmp_path: Path) -> None:
+    # Each waits for the other's sign: one after the other would never end.
+    script = "touch $WHERE/{0}; until test -e $WHERE/{1}; do sleep 0.05; done"
+    tasks = [
+        shell("a", "train", script.format("a", "b")),
+        shell("b", "train", script.format("b", "a")),
+        shell("c", "train", "echo c >> $ORDER", "a.train"),
+    ]
+    assert start(tasks, jobs=2).run()
+    assert order(tmp_path) == ["c"]
+    assert not start([shell("d", "train", script.format("d", "e"))], limit=0.5).run()
+
+
+def test_the_deadline_ends_the_processes_and_all_goes_on_later(
+    start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GRACE", 0.5)
+    # A grandchild, and one that does not listen.
+    deaf = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    deaf += f"print(os.getpid(), file=open({str(tmp_path / 'pid')!r}, 'w'), flush=True); "
+    script = f'test -e $WHERE/second || {sys.executable} -c "{deaf}time.sleep(60)"'
+    tasks = [shell("a", "train", script), shell("a", "score", "true", "a.train")]
+    runner = start(tasks, limit=2.0)
+    assert not runner.run()
+    assert runner.pending == tasks
+    assert runner.said[-1] == "a: train stopped"
+    assert not is_alive(int(wait_for(tmp_path / "pid")))
+    first = Notes(tmp_path / "tasks").read(tasks[0])
+    assert first is not None
+    assert first.status is None
+    (tmp_path / "second").touch()
+    assert start(tasks).run()
+    second = Notes(tmp_path / "tasks").read(tasks[0])
+    assert second is not None
+    assert second.status == 0
+    assert second.seconds > first.seconds > 1.5
+
+
+@pytest.mark.parametrize("interrupts", [1, 2])
+def test_an_interrupt_ends_the_processes(
+    start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupts: int
+) -> None:
+    # The second time it interrupts the wait for a process that does not listen.
+    ignore = "trap '' TERM; " if interrupts == 2 else ""
+    runner = start([shell("a", "train", f"{ignore}echo $$ > $WHERE/pid; sleep 60; sleep 60")])
+    left, sleep = [interrupts], time.sleep
+
+    def interrupt(seconds: float) -> None:
+        if (tmp_path / "pid").exists() and left[0]:
+            left[0] -= 1
+            raise KeyboardInterrupt
+        sleep(seconds)
+
+    monkeypatch.setattr(module.time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run()
+    assert left == [0]
+    assert not is_alive(int(wait_for(tmp_path / "pid")))
+    assert runner.pending

@@ -1,0 +1,147 @@
+"""From a table to tasks: which commands make its runs, and where their files go."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tsjt_ds.ablation.table import Size, Table, recipe_of, recipe_settings
+from tsjt_ds.ablation.tasks import Task
+from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.data.readers import SPLITS
+
+TSJT = (sys.executable, "-m", "tsjt_ds.cli")
+
+
+@dataclass(frozen=True)
+class AblationPlan:
+    """A table in one size, with its files below ``output``."""
+
+    table: Table
+    table_path: Path
+    size_name: str
+    output: Path
+    train_script: Path
+    """``launchers/train.py``."""
+    data: Path | None = None
+    """Directory of ``{train,dev,test}.{pair}.tsv.gz``; None: as the recipes say."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Values that come before the table's."""
+    threads: int = 1
+    """CPU threads of each process."""
+
+    @property
+    def size(self) -> Size:
+        """What all arms have in common."""
+        return self.table.sizes[self.size_name]
+
+    @property
+    def directory(self) -> Path:
+        """Holds the runs of this size."""
+        return self.output / self.size_name
+
+    @property
+    def prepared(self) -> Path:
+        """The prepared data of all arms that train on the text itself."""
+        return self.output / self.size.prepared
+
+    def run_path(self, arm: str, seed: int) -> Path:
+        """An arm's run directory."""
+        return self.directory / f"{arm}-seed{seed}"
+
+    def recipe_path(self, arm: str) -> Path:
+        """The recipe that an arm starts from."""
+        return self.table_path.parent / self.table.arms[arm].recipe
+
+    def recipe(self, arm: str, seed: int) -> Recipe:
+        """An arm's resolved recipe.
+
+        Raises:
+            UserError: it breaks the schema, or a parameter is unknown.
+        """
+        return recipe_of(self.recipe_path(arm), self.settings(arm, seed))
+
+    def settings(self, arm: str, seed: int) -> list[str]:
+        """The ``key.path=value`` of an arm, places of files included.
+
+        Raises:
+            UserError: a parameter is unknown.
+        """
+        run = self.run_path(arm, seed)
+        places: dict[str, Any] = {"name": run.name, "run_directory": str(run), "seed": seed}
+        places |= {"data.prepared": str(self.prepared)}
+        if self.data is not None:
+            places |= {f"data.{s}": f"{self.data}/{s}.{{pair}}.tsv.gz" for s in SPLITS}
+        spec = self.table.arms[arm]
+        if spec.sequence_level:
+            places |= {
+                "data.prepared": f"{run}.prepared",
+                "data.train": f"{run}.distilled/train.{{pair}}.tsv.gz",
+                "tokenizer.reuse": str(self.prepared),
+            }
+        elif spec.teacher:
+            places |= {"teacher.run": str(self.run_path(spec.teacher, seed))}
+        own = self.table.settings(arm, self.size_name, self.parameters)
+        return [*own, *(f"{key}={json.dumps(value)}" for key, value in places.items())]
+
+    def tasks(self, arms: list[str], seeds: list[int]) -> list[Task]:
+        """All that makes and scores the runs of these arms and of their teachers."""
+        first = next(name for name, arm in self.table.arms.items() if not arm.sequence_level)
+        prepare = self._prepare(self.prepared.name, first, seeds[0])
+        made = [prepare]
+        for seed in seeds:
+            for arm in self.table.with_teachers(arms):
+                made += self._tasks_of(arm, seed, prepare.name)
+        return made
+
+    def compare(self, runs: list[Path]) -> Task:
+        """The comparison of finished runs."""
+        output = str(self.directory / "comparison")
+        command = (*TSJT, "compare", *map(str, runs), "--output", output, *self.table.compare)
+        return Task("comparison", "compare", command)
+
+    def _tasks_of(self, arm: str, seed: int, prepare: str) -> Iterator[Task]:
+        spec, run = self.table.arms[arm], self.run_path(arm, seed)
+        needs = [prepare]
+        if spec.teacher:
+            needs.append(f"{self.run_path(spec.teacher, seed).name}.train")
+        if spec.sequence_level:
+            yield self._distil(arm, seed, tuple(needs))
+            prepared = self._prepare(run.name, arm, seed, (f"{run.name}.distil",))
+            yield prepared
+            needs = [prepared.name]
+        yield self._train(arm, seed, tuple(needs))
+        yield self._evaluate(run)
+
+    def _prepare(self, run: str, arm: str, seed: int, needs: tuple[str, ...] = ()) -> Task:
+        settings = _as_options(recipe_settings(self.settings(arm, seed)))
+        command = (*TSJT, "prepare", str(self.recipe_path(arm)), *settings)
+        return Task(run, "prepare", command, needs)
+
+    def _distil(self, arm: str, seed: int, needs: tuple[str, ...]) -> Task:
+        spec, run = self.table.arms[arm], self.run_path(arm, seed)
+        command = (
+            *(*TSJT, "distil", str(self.run_path(spec.teacher, seed))),
+            *("--capacity", spec.teacher_capacity, "--output", f"{run}.distilled"),
+            *("--threads", str(self.threads), *self.size.distil),
+        )
+        return Task(run.name, "distil", command, needs)
+
+    def _train(self, arm: str, seed: int, needs: tuple[str, ...]) -> Task:
+        command = (
+            *(sys.executable, str(self.train_script), "--recipe", str(self.recipe_path(arm))),
+            *("--deepspeed_config", str(self.table_path.parent / self.size.deepspeed)),
+            *_as_options(self.settings(arm, seed)),
+        )
+        return Task(self.run_path(arm, seed).name, "train", command, needs)
+
+    def _evaluate(self, run: Path) -> Task:
+        options = ("--threads", str(self.threads), *self.size.evaluate)
+        command = (*TSJT, "evaluate", str(run), *options)
+        return Task(run.name, "evaluate", command, (f"{run.name}.train",))
+
+
+def _as_options(settings: list[str]) -> list[str]:
+    return [part for item in settings for part in ("--set", item)]

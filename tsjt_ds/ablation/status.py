@@ -1,0 +1,50 @@
+"""How far the tasks of an ablation have come."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tsjt_ds.ablation.tasks import Notes, Task
+from tsjt_ds.config.recipe import Recipe
+
+STEPS = ("prepare", "distil", "train", "evaluate", "compare")
+
+
+def status_table(
+    tasks: Sequence[Task], notes: Notes, directory: Path, recipes: Mapping[str, Recipe]
+) -> str:
+    """A line for each run, and in it what has become of each step: with its seconds when done.
+
+    Args:
+        tasks: all of them.
+        notes: what is known of them.
+        directory: holds the runs.
+        recipes: of the runs, by their names.
+    """
+    names = list(dict.fromkeys(task.run for task in tasks))
+    steps = [step for step in STEPS if any(task.step == step for task in tasks)]
+    cells = {(task.run, task.step): _state(task, notes) for task in tasks}
+    for name, recipe in recipes.items():
+        if cells.get((name, "train")) in ("stopped", "-"):
+            cells[name, "train"] = _progress(directory / name, recipe)
+    rows = [["run", *steps], *([n, *(cells.get((n, s), "") for s in steps)] for n in names)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
+def _state(task: Task, notes: Notes) -> str:
+    note = notes.read(task)
+    if note is None:
+        return "-"
+    if note.status is None:
+        return "stopped"
+    return f"{note.seconds:.0f} s" if note.status == 0 else "FAILED"
+
+
+def _progress(run: Path, recipe: Recipe) -> str:
+    """Steps done of all, of the joint line and of each capacity that continues alone."""
+    separate = recipe.schedule.separate_stage
+    total = recipe.schedule.steps + sum(separate.separate.values() if separate else ())
+    files = [run / "metrics.jsonl", *run.glob("separate/*/metrics.jsonl")]
+    done = sum(path.read_bytes().count(b"\n") for path in files if path.exists())
+    return f"{done}/{total}" if done else "-"
