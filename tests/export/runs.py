@@ -44,8 +44,8 @@ def write_bitext(directory: Path) -> None:
             (directory / f"{split}.en-{target}.tsv").write_text(text, encoding="utf-8")
 
 
-def small_recipe(directory: Path, model_type: str = "unigram") -> Recipe:
-    """Two capacities over two pairs and three directions."""
+def small_recipe(directory: Path, model_type: str = "unigram", experts: int = 1) -> Recipe:
+    """Two capacities over two pairs and three directions; ``experts`` are those of ``high``."""
     return Recipe.model_validate(
         {
             "name": "small",
@@ -63,7 +63,7 @@ def small_recipe(directory: Path, model_type: str = "unigram") -> Recipe:
                 "ffn_dim": 48,
                 "capacities": {
                     "low": {"encoder_layers": 1, "decoder_layers": 1},
-                    "high": {"encoder_layers": 3, "decoder_layers": 2},
+                    "high": {"encoder_layers": 3, "decoder_layers": 2, "experts": experts},
                 },
             },
             "schedule": {
@@ -99,6 +99,16 @@ def canonical_weights(model: ModelConfig, vocab_size: int, seed: int = 0) -> dic
             block = f"{name}.ffn.blocks.0"
             weights |= {f"{block}.fc1.weight": (ffn, d), f"{block}.fc1.bias": (ffn,)}
             weights |= {f"{block}.fc2.weight": (d, ffn), f"{name}.ffn.bias": (d,)}
+            counts = {model.experts_at(capacity, layer) for capacity in model.capacities} - {1}
+            for count in counts:
+                weights[f"{name}.sparse.routers.{count}.weight"] = (count, d)
+            if counts:
+                others = max(counts) - 1
+                sparse = f"{name}.sparse"
+                weights |= {f"{sparse}.fc1_weight": (others, ffn, d)}
+                weights |= {f"{sparse}.fc1_bias": (others, ffn)}
+                weights |= {f"{sparse}.fc2_weight": (others, d, ffn)}
+                weights |= {f"{sparse}.fc2_bias": (others, d)}
             norms += [f"{name}.self_attn_norm", f"{name}.ffn_norm"]
             norms += [f"{name}.final_norms.{capacity}" for capacity in model.capacities]
     result = {}
@@ -118,10 +128,12 @@ def write_checkpoint(path: Path, fingerprint: str) -> None:
     write_manifest(path, {STATE: sha256_of(path / STATE)})
 
 
-def make_run(directory: Path, patch: pytest.MonkeyPatch, model_type: str = "unigram") -> Run:
+def make_run(
+    directory: Path, patch: pytest.MonkeyPatch, model_type: str = "unigram", experts: int = 1
+) -> Run:
     """Prepare data, write a run directory, and let random weights stand for its checkpoint."""
     write_bitext(directory / "bitext")
-    recipe = small_recipe(directory, model_type)
+    recipe = small_recipe(directory, model_type, experts)
     fingerprint = prepare(recipe, say=lambda _: None).fingerprint
     checkpoint = checkpoint_path(recipe.run_path, 1)
     write_checkpoint(checkpoint, fingerprint)

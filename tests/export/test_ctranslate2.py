@@ -9,6 +9,7 @@ from tsjt_ds.export.capacity import load_capacity
 from tsjt_ds.export.ctranslate2 import write_ctranslate2
 from tsjt_ds.export.current import current_export
 from tsjt_ds.export.record import ExportRecord
+from tsjt_ds.export.write import export_capacity
 
 
 @pytest.fixture
@@ -51,3 +52,18 @@ def test_current_export_is_written_once_for_a_checkpoint(run):
 def test_unknown_capacity(run):
     with pytest.raises(UserError, match=r"no capacity 'lo' \(did you mean 'low'\?\)"):
         current_export(run, "lo", run.checkpoint())
+
+
+def test_experts_are_refused_with_the_remedy(experts_run, tmp_path):
+    with pytest.raises(UserError, match=r"^capacity 'high' has 4 experts.*--format hf"):
+        export_capacity(experts_run, "high", "ct2", tmp_path / "out", experts_run.checkpoint())
+    assert not (tmp_path / "out").exists()
+
+
+def test_current_export_of_experts_is_for_transformers(experts_run):
+    checkpoint = experts_run.checkpoint()
+    out, record = current_export(experts_run, "high", checkpoint)
+    assert out == experts_run.path / "exports" / "high" / "hf"
+    assert (out / "model.safetensors").is_file()
+    assert current_export(experts_run, "high", checkpoint) == (out, record)
+    assert current_export(experts_run, "low", checkpoint)[0].name == "ct2"

@@ -6,7 +6,6 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from tests.export.runs import make_run
 from tsjt_ds.export.capacity import load_capacity
-from tsjt_ds.export.extract import capacity_state_dict
 from tsjt_ds.export.write import export_capacity
 
 
@@ -75,7 +74,30 @@ def test_incomplete_weights_are_refused(exported):
     run, _, _, _ = exported
     from tsjt_ds.export import capacity
 
-    state = capacity_state_dict(capacity.load_weights(None), run.recipe.model, "low")
-    state.pop("model.encoder.layers.0.fc1.bias")
-    with pytest.raises(ValueError, match=r"missing.*fc1\.bias"):
-        capacity.m2m100_model(state, run.recipe.model, "low")
+    weights = dict(capacity.load_weights(None))
+    weights.pop("encoder.0.ffn.blocks.0.fc1.bias")
+    with pytest.raises(KeyError, match=r"fc1\.bias"):
+        capacity.standalone_model(weights, run.recipe.model, "low")
+
+
+def test_experts_load_and_translate_as_the_card_says(experts_run, tmp_path, monkeypatch, capsys):
+    """The card's lines, run beside a copy of the file they import, give the mended model."""
+    checkpoint = experts_run.checkpoint()
+    export_capacity(experts_run, "high", "hf", tmp_path / "hf", checkpoint)
+    monkeypatch.chdir(tmp_path / "hf")
+    monkeypatch.syspath_prepend(".")
+    code = (tmp_path / "hf" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert capsys.readouterr().out.startswith("[")
+    ids = torch.tensor([[4, 20, 21, 22, 2]])
+    expected = load_capacity(experts_run, "high", checkpoint).model
+    with torch.inference_mode():
+        found = names["model"](input_ids=ids, decoder_input_ids=ids).logits
+        assert torch.equal(found, expected(input_ids=ids, decoder_input_ids=ids).logits)
+
+
+def test_a_dense_export_has_no_routing(exported):
+    _, out, _, _ = exported
+    assert not (out / "nllb_moe_routing.py").exists()
+    assert "nllb_moe" not in (out / "README.md").read_text()

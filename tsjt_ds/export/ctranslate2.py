@@ -6,6 +6,7 @@ from pathlib import Path
 from ctranslate2.converters.transformers import M2M100Loader
 
 from tsjt_ds.data.tokenizer import BOS_ID, EOS_ID, UNK_ID, Tokenizer
+from tsjt_ds.errors import UserError
 from tsjt_ds.export.capacity import TrainedCapacity
 from tsjt_ds.export.record import TOKENIZER_FILE
 
@@ -18,8 +19,14 @@ def write_ctranslate2(trained: TrainedCapacity, directory: Path) -> None:
         directory: exists and is empty.
 
     Raises:
+        UserError: the capacity has experts.
         ValueError: the tokenizer has another number of pieces than the model has embeddings.
     """
+    if trained.experts > 1:
+        raise UserError(
+            f"capacity {trained.record.capacity!r} has {trained.experts} experts, which "
+            "CTranslate2 cannot compute (export it with --format hf, without --verify)"
+        )
     vocabulary = Tokenizer(trained.tokenizer_path).pieces
     rows = trained.model.config.vocab_size
     if len(vocabulary) != rows:

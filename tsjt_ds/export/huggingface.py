@@ -7,6 +7,8 @@ from pathlib import Path
 from sentencepiece import sentencepiece_model_pb2 as sentencepiece_proto
 from transformers.utils import logging as transformers_logging
 
+from tsjt_ds.config.recipe import languages_of
+from tsjt_ds.export import nllb_moe_routing
 from tsjt_ds.export.capacity import TrainedCapacity
 from tsjt_ds.export.fast_tokenizer import CONTROL, fast_tokenizer, read_proto
 from tsjt_ds.export.record import MAX_POSITIONS
@@ -16,16 +18,25 @@ CARD = """\
 
 ```python
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
+{imports}
 tokenizer = AutoTokenizer.from_pretrained(".")
 model = AutoModelForSeq2SeqLM.from_pretrained(".")
-batch = tokenizer(["__{source}__ First line.", "__{source}__ Second."], padding=True, return_tensors="pt")
+{mend}batch = tokenizer(["__{source}__ First line.", "__{source}__ Second."], padding=True, return_tensors="pt")
 target = tokenizer.convert_tokens_to_ids("__{target}__")
 print(tokenizer.batch_decode(model.generate(**batch, forced_bos_token_id=target), skip_special_tokens=True))
 ```
 
 The source language's tag stands before each text; the target language's is forced on the decoder.
-"""  # noqa: E501
+{note}"""  # noqa: E501
+ROUTING = {
+    "imports": "from nllb_moe_routing import route_to_chosen_experts\n",
+    "mend": "route_to_chosen_experts(model)\n",
+    "note": """
+Do not leave out `route_to_chosen_experts`, which is in `nllb_moe_routing.py` beside this file:
+Transformers 5 (5.0 to 5.23, the newest seen) sends an NLLB-MoE model's tokens to the wrong experts.
+""",
+}
+"""What a capacity with experts has in its card."""
 
 
 def write_huggingface(trained: TrainedCapacity, directory: Path) -> None:
@@ -42,15 +53,21 @@ def write_huggingface(trained: TrainedCapacity, directory: Path) -> None:
     text = json.dumps(_tokenizer_config(proto), indent=2, ensure_ascii=False)
     (directory / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
     shutil.copyfile(trained.tokenizer_path, directory / "sentencepiece.model")
-    source, target = trained.record.directions[0].split("-")
-    card = CARD.format(
+    (directory / "README.md").write_text(_card(trained), encoding="utf-8")
+    if trained.experts > 1:
+        shutil.copy(nllb_moe_routing.__file__, directory)
+    trained.record.write(directory)
+
+
+def _card(trained: TrainedCapacity) -> str:
+    source, target = languages_of(trained.record.directions[0])
+    return CARD.format(
         capacity=trained.record.capacity,
         directions=", ".join(trained.record.directions),
         source=source,
         target=target,
+        **(ROUTING if trained.experts > 1 else dict.fromkeys(ROUTING, "")),
     )
-    (directory / "README.md").write_text(card, encoding="utf-8")
-    trained.record.write(directory)
 
 
 def _tokenizer_config(proto: sentencepiece_proto.ModelProto) -> dict[str, object]:

@@ -29,7 +29,7 @@ def export_capacity(
         checkpoint: the one to export.
 
     Raises:
-        UserError: ``out`` is occupied, or the run has no such capacity.
+        UserError: ``out`` is occupied, the run has no such capacity, or the format cannot hold it.
     """
     with whole_directory(out) as directory:
         trained = load_capacity(run, capacity, checkpoint)
