@@ -4,6 +4,7 @@ import contextlib
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -15,9 +16,12 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig, for_device
+from tsjt_ds.engine.evaluation_pass import EvaluationPass, RowShare
 from tsjt_ds.engine.pipeline_module import PipelineComposite, deepspeed_topology
-from tsjt_ds.model.composite import Composite, CompositeModel
-from tsjt_ds.model.head import loss_names
+from tsjt_ds.engine.plain_module import PlainComposite
+from tsjt_ds.engine.router_counts import RouterCounts
+from tsjt_ds.model.composite import Composite
+from tsjt_ds.model.head import ROUTER_LOSS, OutsideTeacher, loss_names
 from tsjt_ds.model.step import StepContext
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.megatron import parallel_state
@@ -28,7 +32,8 @@ class StepResult:
     """One optimizer step; the same on every rank."""
 
     losses: dict[str, float]
-    """``<capacity>/loss`` and ``<capacity>/nll``: means over the step's target tokens, nats."""
+    """What the step computed: ``<capacity>/loss`` and ``<capacity>/nll``, means over the target
+    tokens of the micro-batches that have them, nats; consistency terms by their names."""
     objective: float
     """The weighted sum that was minimised."""
     grad_norm: float | None
@@ -57,7 +62,7 @@ class Engine(ABC):
             parameters, so that a stage can leave some of them alone.
     """
 
-    model: CompositeModel | PipelineComposite
+    model: PlainComposite | PipelineComposite
 
     def __init__(
         self, composite: Composite, world: World, config: DeepSpeedConfig, owner_groups: bool
@@ -65,14 +70,19 @@ class Engine(ABC):
         self.composite, self.world, self.config = composite, world, config
         self.hooks: list[EngineHook] = []
         self.model = self._build_model()
+        self.router_counts = RouterCounts(composite.recipe.model, self.model, world)
         self.deepspeed = self._initialize(owner_groups)
 
     @abstractmethod
-    def _build_model(self) -> CompositeModel | PipelineComposite: ...
+    def _build_model(self) -> PlainComposite | PipelineComposite: ...
 
     @abstractmethod
     def _run(self, micro_batches: Iterator[Tensor]) -> tuple[float, dict[str, float]]:
-        """Forward, backward and update; the objective and each capacity's losses."""
+        """Forward, backward and update; the objective and all losses by name."""
+
+    @abstractmethod
+    def _run_evaluation(self, micro_batches: Iterator[Tensor], count: int) -> None:
+        """Forward ``count`` micro-batches; the module keeps what comes out."""
 
     def _initialize(self, owner_groups: bool) -> Any:
         raw = for_device(self.config.raw, self.world.device.type == "cuda")
@@ -110,6 +120,12 @@ class Engine(ABC):
         """Put the step's loss weights in force, on this rank."""
         self.model.context = context
 
+    def attach_teacher(self, teacher: OutsideTeacher) -> None:
+        """Let ``teacher`` teach through the consistency terms that name it."""
+        head = self.model.head
+        if head is not None:
+            head.teacher = teacher
+
     def train_step(self, step: int, micro_batches: Iterator[Tensor]) -> StepResult:
         """One optimizer step on this rank's micro-batches (collective).
 
@@ -120,13 +136,67 @@ class Engine(ABC):
         for hook in self.hooks:
             hook.on_step_begin(self, step)
         learning_rate = float(self.deepspeed.get_lr()[0])
+        self.router_counts.reset()
         objective, losses = self._run(micro_batches)
         norm = self.deepspeed.get_global_grad_norm()
         grad_norm = None if norm is None else float(norm)
-        result = StepResult(losses, objective, grad_norm, learning_rate)
+        computed = self._computed_losses()
+        result = StepResult(
+            losses={name: value for name, value in losses.items() if name in computed},
+            objective=objective,
+            grad_norm=grad_norm,
+            learning_rate=learning_rate,
+        )
         for hook in self.hooks:
             hook.on_step_end(self, step, result)
         return result
+
+    def _computed_losses(self) -> set[str]:
+        """The names of what some micro-batch of the step computes."""
+        context, model = self.model.context, self.composite.recipe.model
+        assert context is not None
+        active = frozenset[str]().union(*context.active)
+        names = {f"{capacity}/{kind}" for capacity in active for kind in ("loss", "nll")}
+        if any(model.capacities[capacity].experts > 1 for capacity in active):
+            names.add(ROUTER_LOSS)
+        return names | {
+            term.name
+            for term in context.consistency
+            if term.weight and context.report_scale(term.teacher, term.student)
+        }
+
+    def evaluate(self, ints_RN: Tensor, active: frozenset[str]) -> dict[str, Tensor]:
+        """The token losses of rows, without dropout; training does not see it (collective).
+
+        Args:
+            ints_RN: integers of any number of rows (see PackedBatch), the same on every rank.
+            active: the capacities to evaluate.
+
+        Returns:
+            For each of them the sum of a row's negative log-likelihoods, nats: fp64 [R] on the CPU,
+            the same on every rank.
+        """
+        layout, coordinates = self.world.layout, self.world.coordinates
+        rows = self.config.micro_batch_rows
+        share = RowShare(len(ints_RN), rows, layout.data, coordinates.data)
+        ints_MBN = share.cut(ints_RN, self.composite.recipe.data.row_source_tokens)
+        self.model.evaluation = evaluation = EvaluationPass(active)
+        self.model.eval()
+        with torch.no_grad():
+            self._run_evaluation(iter(ints_MBN), share.micro_batches)
+        self.model.train()
+        self.model.evaluation = None
+        nll_CR = torch.zeros(len(active), len(ints_RN), dtype=torch.float64)
+        if evaluation.nll_CB and coordinates.tensor == 0:
+            nll_CR = share.place(torch.stack(evaluation.nll_CB).double())
+        nll_CR = nll_CR.to(self.world.device)
+        torch.distributed.all_reduce(nll_CR)
+        finished = self.composite.wiring_of(active).finished
+        return dict(zip(finished, nll_CR.cpu(), strict=True))
+
+    def router_loads(self) -> dict[str, list[float]]:
+        """The last step's share of choices by expert, for each router it asked (collective)."""
+        return self.router_counts.shares()
 
     @property
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -138,6 +208,7 @@ class PipelineEngine(Engine):
     """Two or more pipeline stages, ZeRO 0 or 1, on DeepSpeed's PipelineEngine."""
 
     model: PipelineComposite
+    _room_for: frozenset[str] | None = None
 
     def _build_model(self) -> PipelineComposite:
         return PipelineComposite(self.composite, self.world, self.config.tsjt.partition)
@@ -149,19 +220,35 @@ class PipelineEngine(Engine):
         return {"pipeline": {**user, "pipe_partitioned": False, "grad_partitioned": False}}
 
     def _run(self, micro_batches: Iterator[Tensor]) -> tuple[float, dict[str, float]]:
-        # DeepSpeed wants pairs of inputs and labels; our labels are among the integers.
-        objective = self.deepspeed.train_batch((ints, ints[:0]) for ints in micro_batches)
+        self._make_room()
+        objective = self.deepspeed.train_batch(_with_labels(micro_batches))
         losses = self.deepspeed.get_additional_losses()
         return float(objective), {name: float(value) for name, value in losses.items()}
+
+    def _run_evaluation(self, micro_batches: Iterator[Tensor], count: int) -> None:
+        self._make_room()
+        # What DeepSpeed sums up of it is stale by then, and of no use here.
+        self.deepspeed.eval_batch(
+            _with_labels(micro_batches),
+            compute_loss=False,
+            bcast_loss=False,
+            num_micro_batches=count,
+        )
+
+    def _make_room(self) -> None:
+        """Let DeepSpeed make its buffers between pipeline stages anew where shapes change."""
+        if self.model.computed != self._room_for:
+            self._room_for = self.model.computed
+            self.deepspeed.reset_activation_shape()
 
 
 class PlainEngine(Engine):
     """One pipeline stage, ZeRO 0 to 3, on DeepSpeed's plain engine."""
 
-    model: CompositeModel
+    model: PlainComposite
 
-    def _build_model(self) -> CompositeModel:
-        return CompositeModel(self.composite)
+    def _build_model(self) -> PlainComposite:
+        return PlainComposite(self.composite)
 
     def _mpu(self) -> Any:
         if self.world.layout.tensor == 1:
@@ -170,22 +257,41 @@ class PlainEngine(Engine):
 
     def _run(self, micro_batches: Iterator[Tensor]) -> tuple[float, dict[str, float]]:
         data, rank = self.world.layout.data, self.world.coordinates.data
-        totals = torch.zeros(1 + len(self._loss_names), device=self.world.device)
+        names = loss_names(self.composite.recipe)
+        totals = torch.zeros(1 + len(names), device=self.world.device)
         self.deepspeed.train()
-        for index, ints_BN in enumerate(micro_batches):
-            objective = self.deepspeed(ints_BN.to(self.world.device), index * data + rank)
-            self.deepspeed.backward(objective)
+        reduces_at_end = self._must_reduce_at_end()
+        with self.deepspeed.coalesce_grad_reduction() if reduces_at_end else nullcontext():
+            for index, ints_BN in enumerate(micro_batches):
+                objective = self.deepspeed(ints_BN.to(self.world.device), index * data + rank)
+                self.deepspeed.backward(objective)
+                if not reduces_at_end:
+                    self.deepspeed.step()
+                assert self.model.losses is not None
+                totals += torch.stack([objective.detach(), *self.model.losses.by_name.values()])
+        if reduces_at_end:
+            self.deepspeed.micro_steps += self.config.accumulation - 1
             self.deepspeed.step()
-            assert self.model.losses is not None
-            totals += torch.stack([objective.detach(), *self.model.losses.by_name.values()])
         totals /= self.config.accumulation * data
         torch.distributed.all_reduce(totals, group=parallel_state.get_data_parallel_group())
         objective_value, *losses = totals.tolist()
-        return objective_value, dict(zip(self._loss_names, losses, strict=True))
+        return objective_value, dict(zip(names, losses, strict=True))
 
-    @property
-    def _loss_names(self) -> list[str]:
-        return loss_names(self.composite.recipe)
+    def _must_reduce_at_end(self) -> bool:
+        """Whether to reduce gradients once a step, after all micro-batches.
+
+        ZeRO 2 and 3, and overlapped communication, reduce them as they come. They come in another
+        order on a rank that computes other capacities, and would be added to the wrong ones.
+        """
+        assert self.model.context is not None
+        if self.config.zero_stage < 2 and not self.deepspeed.zero_overlap_comm():
+            return False
+        active, data = self.model.context.active, self.world.layout.data
+        return any(len(set(active[m : m + data])) > 1 for m in range(0, len(active), data))
+
+    def _run_evaluation(self, micro_batches: Iterator[Tensor], count: int) -> None:
+        for ints_BN in micro_batches:
+            self.deepspeed(ints_BN.to(self.world.device))
 
 
 def build_engine(
@@ -194,6 +300,11 @@ def build_engine(
     """The engine for a layout (collective)."""
     engine = PipelineEngine if world.layout.pipeline > 1 else PlainEngine
     return engine(composite, world, config, owner_groups)
+
+
+def _with_labels(micro_batches: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The pairs of inputs and labels that DeepSpeed wants; our labels are among the integers."""
+    return ((ints_BN, ints_BN[:0]) for ints_BN in micro_batches)
 
 
 def _inverse_sqrt(rate: Any, optimizer: torch.optim.Optimizer) -> LambdaLR:

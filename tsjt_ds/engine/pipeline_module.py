@@ -3,14 +3,18 @@
 import contextlib
 import io
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from deepspeed.pipe import PipelineModule
 from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from tsjt_ds.engine.evaluation_pass import EvaluationPass
+from tsjt_ds.engine.gradients import unused_parameters, with_gradients
 from tsjt_ds.model.composite import EMBEDDING, Composite, SeededTiedSpec, layer_parameters
-from tsjt_ds.model.head import Losses, loss_names
+from tsjt_ds.model.head import Head, Losses, loss_names
 from tsjt_ds.model.step import StepContext
 from tsjt_ds.model.streams import Streams
 from tsjt_ds.parallel.groups import World
@@ -40,7 +44,9 @@ class PipelineComposite(PipelineModule):
         self.partition = partition
         self.micro_batch = 0
         self.losses: Losses | None = None
+        self.evaluation: EvaluationPass | None = None
         self._context: StepContext | None = None
+        self._unused_by_active: dict[frozenset[str], list[nn.Parameter]] = {}
         with contextlib.redirect_stdout(io.StringIO()):
             super().__init__(composite.specs(), topology=deepspeed_topology(world.layout))
 
@@ -72,34 +78,86 @@ class PipelineComposite(PipelineModule):
         }[self.partition]()
         return partition_by_cost(costs, own, self.world.layout.pipeline)
 
+    @property
+    def is_last(self) -> bool:
+        """Whether this is the last pipeline stage."""
+        return self.world.coordinates.pipeline + 1 == self.world.layout.pipeline
+
+    @property
+    def head(self) -> Head | None:
+        """What takes the losses, on the last pipeline stage."""
+        return cast(Head, self.forward_funcs[-1].func) if self.is_last else None
+
     def forward(self, inputs: Tensor | tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
         """Run this stage's layers on one micro-batch."""
-        assert self.context is not None
-        layout, coordinates = self.world.layout, self.world.coordinates
-        micro_batch = self.micro_batch * layout.data + coordinates.data
-        self.micro_batch += 1
         streams = self._receive(inputs)
-        streams.dropout_seed = self.composite.dropout_seed(self.context, micro_batch)
-        is_last_stage = coordinates.pipeline + 1 == layout.pipeline
-        functions = self.forward_funcs[:-1] if is_last_stage else self.forward_funcs
-        for function in functions:
+        for function in self.forward_funcs[:-1] if self.is_last else self.forward_funcs:
             streams = function(streams)
-        if not is_last_stage:
-            return streams.pack(), streams.batch.ints_BN
+        if not self.is_last:
+            output = self._padded(streams.pack())
+        elif self.evaluation is not None:
+            output = self._take_evaluation(streams)
+        else:
+            output = self._take_losses(streams)
+        if self.evaluation is None:
+            received = [] if torch.is_tensor(inputs) else [inputs[0]]
+            output = with_gradients(output, [*received, *self._unused(streams.active)])
+        return output if self.is_last else (output, streams.batch.ints_BN)
+
+    def _receive(self, inputs: Tensor | tuple[Tensor, Tensor]) -> Streams:
+        """What the stage before sent, or on the first stage the micro-batch itself."""
+        active, dropout_seed = self._next_micro_batch()
+        like = next(self.parameters())
+        if torch.is_tensor(inputs):
+            streams = Streams(self.composite.batch(inputs, like), active)
+        else:
+            packed_BLD, ints_BN = inputs
+            counts = self.composite.counts_before(active)[self._local_start]
+            batch = self.composite.batch(ints_BN, like)
+            streams = Streams.unpack(packed_BLD, counts, batch, active)
+        streams.dropout_seed = dropout_seed
+        return streams
+
+    def _next_micro_batch(self) -> tuple[frozenset[str], int]:
+        """What it computes, and its dropout's seed."""
+        if self.evaluation is not None:
+            return self.evaluation.active, 0
+        assert self.context is not None
+        number = self.micro_batch * self.world.layout.data + self.world.coordinates.data
+        self.micro_batch += 1
+        return self.context.active[number], self.composite.dropout_seed(self.context, number)
+
+    @property
+    def computed(self) -> frozenset[str]:
+        """The capacities that tensors between pipeline stages have room for."""
+        if self.evaluation is not None:
+            return self.evaluation.active
+        assert self.context is not None
+        return self.context.computed
+
+    def _padded(self, packed_BLD: Tensor) -> Tensor:
+        """The streams of a micro-batch in the length that all of the step have."""
+        data = self.composite.recipe.data
+        counts = self.composite.counts_before(self.computed)[self._local_stop]
+        length = counts.length(data.row_source_tokens, data.row_target_tokens)
+        return F.pad(packed_BLD, (0, 0, 0, length - packed_BLD.shape[1]))
+
+    def _take_losses(self, streams: Streams) -> Tensor:
         self.losses = self.forward_funcs[-1](streams, self.context)
         assert self.losses is not None
         return self.losses.objective
 
-    def _receive(self, inputs: Tensor | tuple[Tensor, Tensor]) -> Streams:
-        like = next(self.parameters())
-        if torch.is_tensor(inputs):
-            everything = frozenset(self.composite.wiring.capacities)
-            return Streams(self.composite.batch(inputs, like), everything)
-        packed_BLD, ints_BN = inputs
-        counts = self.composite.counts_before()[self._local_start]
-        batch = self.composite.batch(ints_BN, like)
-        everything = frozenset(self.composite.wiring.capacities)
-        return Streams.unpack(packed_BLD, counts, batch, everything)
+    def _take_evaluation(self, streams: Streams) -> Tensor:
+        assert self.evaluation is not None
+        tied = self.forward_funcs[-1]
+        self.evaluation.take(tied.func, tied.args[0], streams)
+        return torch.zeros((), device=self.world.device)
+
+    def _unused(self, active: frozenset[str]) -> list[nn.Parameter]:
+        """The parameters that a micro-batch leaves without a gradient."""
+        if active not in self._unused_by_active:
+            self._unused_by_active[active] = unused_parameters(self, active)
+        return self._unused_by_active[active]
 
     def get_additional_losses(self) -> dict[str, Tensor]:
         """Each capacity's losses: DeepSpeed averages them and tells every rank."""
