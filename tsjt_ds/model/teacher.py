@@ -1,0 +1,165 @@
+"""The recipe's frozen teacher: a capacity of a finished run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint import CheckpointException
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard
+
+from tsjt_ds.config.recipe import Recipe, TeacherConfig
+from tsjt_ds.data.prepared import TOKENIZER, PreparedData, read_manifest
+from tsjt_ds.engine.checkpoint_tensors import WEIGHT, load_tensors
+from tsjt_ds.errors import UserError
+from tsjt_ds.export.run import Run
+from tsjt_ds.model.batch import PackedBatch
+from tsjt_ds.model.composite import Composite, CompositeModel
+from tsjt_ds.model.cost import layer_flops
+from tsjt_ds.model.streams import Streams
+from tsjt_ds.model.wiring import block_sizes
+from tsjt_ds.parallel.groups import World, on_main_rank
+from tsjt_ds.parallel.megatron import tensor_group
+
+
+class FrozenTeacher:
+    """Gives its states to the head of the model that is trained, and is never a part of that.
+
+    Args:
+        recipe: its run's recipe, with the data section of the training: positions are sinusoids,
+            so that rows of any length have them.
+        capacity: the one that teaches.
+        model: its run's composite; None on ranks without the head.
+    """
+
+    def __init__(self, recipe: Recipe, capacity: str, model: CompositeModel | None) -> None:
+        self.recipe, self.capacity, self.model = recipe, capacity, model
+
+    def hidden(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        """Final hidden states [B, T, E] and this rank's rows of the output projection [V, E].
+
+        In the batch's precision and without dropout.
+        """
+        assert self.model is not None
+        assert self.model.embedding is not None
+        weight_VE = self.model.embedding.tokens.weight
+        if weight_VE.dtype != batch.dtype:
+            for parameter in self.model.parameters():
+                # Buffers stay as they are, as under DeepSpeed.
+                parameter.data = parameter.data.to(batch.dtype)
+        streams = Streams(batch, frozenset([self.capacity]))
+        with torch.no_grad():
+            for function in self.model.functions[:-1]:
+                streams = function(streams)
+        return streams.outputs_BTD[0], weight_VE.data
+
+    def forward_flops(self, S: int, T: int) -> float:
+        """FLOPs for one row of S source and T target tokens, its logits included."""
+        active = frozenset([self.capacity])
+        model, vocab_size = self.recipe.model, self.recipe.tokenizer.vocab_size
+        return sum(layer_flops(model, vocab_size, S, T, active))
+
+    @property
+    def row_flops(self) -> float:
+        """FLOPs for one row of the training."""
+        data = self.recipe.data
+        return self.forward_flops(data.row_source_tokens, data.row_target_tokens)
+
+
+def load_teacher(recipe: Recipe, prepared: PreparedData, world: World) -> FrozenTeacher | None:
+    """The teacher of a recipe that has one, ready for ``Head.teacher`` (collective).
+
+    Its network is loaded on the ranks of the last pipeline stage, cut like the trained one.
+
+    Raises:
+        UserError: see :func:`check_teacher`; or the checkpoint cannot be read any more.
+    """
+    config = recipe.teacher
+    if config is None:
+        return None
+    tensor = world.layout.tensor
+    run, checkpoint = on_main_rank(world, lambda: _find(config, recipe, prepared, tensor))
+    composite = Composite(run.recipe.model_copy(update={"data": recipe.data}))
+    model = None
+    if world.coordinates.pipeline + 1 == world.layout.pipeline:
+        model = CompositeModel(composite).eval().requires_grad_(False)
+        _load(model, checkpoint)
+        model.to(world.device)
+    return FrozenTeacher(composite.recipe, config.capacity, model)
+
+
+def check_teacher(recipe: Recipe, prepared: PreparedData, tensor: int) -> None:
+    """Check that the recipe's teacher, if it has one, is there and fits.
+
+    Args:
+        recipe: what is trained.
+        prepared: the training's data.
+        tensor: the tensor degree.
+
+    Raises:
+        UserError: there is no such run, capacity or sound checkpoint, or another tokenizer, or the
+            tensor degree does not cut it.
+    """
+    if recipe.teacher is not None:
+        _find(recipe.teacher, recipe, prepared, tensor)
+
+
+def _find(
+    config: TeacherConfig, recipe: Recipe, prepared: PreparedData, tensor: int
+) -> tuple[Run, Path]:
+    """The teacher's run and checkpoint: the one that evaluation would read."""
+    try:
+        run = Run.open(Path(config.run))
+        run.check_capacity(config.capacity)
+        mistakes = [*_misfits(run, recipe, prepared, tensor)]
+        if mistakes:
+            raise UserError(f"{run.path}: {mistakes[0]}")
+        return run, run.checkpoint(capacity=config.capacity).path
+    except UserError as error:
+        raise UserError(f"teacher: {error}") from None
+
+
+def _misfits(run: Run, recipe: Recipe, prepared: PreparedData, tensor: int) -> Iterator[str]:
+    theirs = read_manifest(run.recipe.prepared_path)
+    if theirs.files[TOKENIZER].sha256 != prepared.manifest.files[TOKENIZER].sha256:
+        yield (
+            f"was trained with another tokenizer than that of {prepared.directory} (prepare with "
+            f"tokenizer.reuse {run.recipe.prepared_path}, or name another teacher)"
+        )
+    vocab_size = run.recipe.tokenizer.vocab_size
+    if vocab_size != recipe.tokenizer.vocab_size:
+        yield (
+            f"has {vocab_size} tokens, not {recipe.tokenizer.vocab_size} (make "
+            "tokenizer.vocab_size the same)"
+        )
+    model = run.recipe.model
+    for key, value in (
+        ("attention_heads", model.attention_heads),
+        *(("feed-forward columns", size) for size in block_sizes(model)),
+    ):
+        if value % tensor:
+            yield (
+                f"tsjt.tensor {tensor} does not divide its {key}, {value} (change the degree, or "
+                "name another teacher)"
+            )
+
+
+def _load(model: CompositeModel, checkpoint: Path) -> None:
+    """Read this tensor rank's slices of the weights."""
+    mesh = DeviceMesh.from_group(tensor_group(), "cpu")
+    tensors: dict[str, Any] = {}
+    for name, parameter in model.canonical_parameters():
+        weight: Any = parameter.data
+        # Set by Megatron; -1: not cut.
+        axis = getattr(parameter, "partition_dim", -1)
+        if mesh.size() > 1 and axis >= 0:
+            weight = DTensor.from_local(weight, mesh, [Shard(axis)], run_check=False)
+        tensors[f"{WEIGHT}/{name}"] = weight
+    try:
+        load_tensors(tensors, checkpoint, alone=True)
+    except (OSError, CheckpointException) as error:
+        raise UserError(
+            f"teacher: {checkpoint}: cannot be read (did a training delete it? try again)"
+        ) from error
