@@ -1,0 +1,60 @@
+"""``tsjt plan``: what a run will do and cost, before it starts."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from tsjt_ds.commands.numbers import positive
+
+EXAMPLES = """examples:
+  tsjt plan recipes/quickstart.yaml
+  tsjt plan recipes/quickstart.yaml ds_configs/cpu.json --steps
+  tsjt plan recipes/quickstart.yaml ds_configs/cpu_pipeline2.json --processes 4 \\
+    --set schedule.stages.0.steps=1000 --set deepspeed.train_micro_batch_size_per_gpu=16
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add ``tsjt plan`` to the console script."""
+    parser = subparsers.add_parser(
+        "plan",
+        help="check a run and show its schedule and cost",
+        description="Check a recipe, alone or with a DeepSpeed file, and print its schedule, "
+        "parameters and compute. Starts no training and needs no GPU.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", type=Path, help="recipe file (YAML)")
+    parser.add_argument(
+        "config", type=Path, nargs="?", metavar="DS_CONFIG", help="DeepSpeed file (JSON)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change one key of the recipe, or behind 'deepspeed.' one of the DeepSpeed file; "
+        "may be repeated",
+    )
+    parser.add_argument(
+        "--processes",
+        type=positive,
+        metavar="N",
+        help="processes of the run (default: the fewest that suit the DeepSpeed file)",
+    )
+    parser.add_argument("--steps", action="store_true", help="show every step of the schedule")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check and print the plan.
+
+    Raises:
+        UserError: one line for each mistake, all of them at once.
+    """
+    from tsjt_ds.planning.checks import check
+    from tsjt_ds.planning.report import plan_text
+
+    checked = check(args.recipe, args.config, args.overrides, args.processes)
+    print(plan_text(checked, every_step=args.steps), end="")

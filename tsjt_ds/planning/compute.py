@@ -1,0 +1,61 @@
+"""Floating-point operations of a schedule, from counted shapes. Imports no torch."""
+
+from functools import cache
+from itertools import pairwise
+
+from tsjt_ds.config.model import TEACHER
+from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.engine.schedule import Schedule, StageAt
+from tsjt_ds.model.cost import layer_flops, training_flops
+
+
+class RowCost:
+    """FLOPs of one row of a step, as an expectation where a capacity skips micro-batches.
+
+    Args:
+        recipe: gives the shapes.
+        teacher: the recipe of the frozen teacher's run, where there is one.
+    """
+
+    def __init__(self, recipe: Recipe, teacher: Recipe | None) -> None:
+        data, self.model = recipe.data, recipe.model
+        shape = data.row_source_tokens, data.row_target_tokens
+        vocab_size = recipe.tokenizer.vocab_size
+        self.of = cache(
+            lambda active: training_flops(self.model, vocab_size, *shape, active) if active else 0.0
+        )
+        """Forward and backward FLOPs of a row for which a set of capacities is computed."""
+        self.teacher = 0.0
+        if teacher is not None and recipe.teacher is not None:
+            taught = frozenset([recipe.teacher.capacity])
+            self.teacher = sum(layer_flops(teacher.model, vocab_size, *shape, taught))
+
+    def alone(self, capacity: str) -> float:
+        """Of a capacity that trains by itself."""
+        return self.of(frozenset([capacity]))
+
+    def at(self, stage: StageAt) -> float:
+        """Of a row at one step of a stage, expected over its micro-batches."""
+        # The micro-batches of a smaller share lie within those of a larger one.
+        names = sorted(stage.computed, key=lambda name: -stage.shares[name])
+        shares = [*(stage.shares[name] for name in names), 0.0]
+        expected = sum(
+            (share - smaller) * self.of(frozenset(names[: number + 1]))
+            for number, (share, smaller) in enumerate(pairwise(shares))
+            if share > smaller
+        )
+        teaches = any(term.teacher == TEACHER and term.weight for term in stage.consistency)
+        return expected + (self.teacher if teaches else 0.0)
+
+    def of_stage(self, schedule: Schedule, index: int) -> float:
+        """Of one row at every step of a stage, at its full length."""
+        start, end = schedule.start_of(index), schedule.end_of(index)
+        first, last = self.at(schedule.at(start)), self.at(schedule.at(end - 1))
+        if end - start == 1:
+            return first
+        # A ramp is 0 at its ends alone, if at all, so that all steps between cost the same.
+        return first + (end - start - 2) * self.at(schedule.at(start + 1)) + last
+
+    def of_schedule(self, schedule: Schedule) -> float:
+        """Of one row at every step of a line of training."""
+        return sum(self.of_stage(schedule, index) for index in range(len(schedule.stages)))

@@ -1,0 +1,150 @@
+"""The plan of a run as text: one block a question. Imports no torch."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tsjt_ds.config.deepspeed import DeepSpeedConfig
+from tsjt_ds.config.recipe import Recipe, load_recipe
+from tsjt_ds.errors import UserError
+from tsjt_ds.evaluation.report import align
+from tsjt_ds.parallel.layout import Layout
+from tsjt_ds.planning.checks import Checked
+from tsjt_ds.planning.compute import RowCost
+from tsjt_ds.planning.coverage import Coverage, measure_coverage
+from tsjt_ds.planning.parameters import capacity_parameters, composite_parameters
+from tsjt_ds.planning.stage_table import Line, lines_of, stage_rows, step_rows
+
+PREFIXES = ["", "k", "M", "G", "T", "P", "E", "Z"]
+
+
+def plan_text(checked: Checked, every_step: bool) -> str:
+    """All that is known before the run.
+
+    Raises:
+        UserError: the prepared data is damaged.
+    """
+    recipe, config = checked.recipe, checked.config
+    teacher, notes = _teacher(recipe)
+    cost, lines = RowCost(recipe, teacher), lines_of(recipe)
+    micro_batches = config.accumulation * config.data_parallel if config else 0
+    blocks = [
+        _heading(recipe, config),
+        align(stage_rows(lines, list(recipe.model.capacities)) + _stage_costs(lines, cost, config)),
+        align(step_rows(lines, list(recipe.model.capacities), micro_batches, every_step)),
+        _parameters(recipe),
+        _compute(recipe, lines, cost, config),
+    ]
+    if checked.prepared is not None:
+        coverage = measure_coverage(checked.prepared, recipe)
+        blocks.append(_data(recipe, coverage, lines, config))
+    else:
+        notes.append(f"{recipe.prepared_path}: holds no prepared data yet (run `tsjt prepare`)")
+    blocks += [f"note: {note}" for note in notes]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _teacher(recipe: Recipe) -> tuple[Recipe | None, list[str]]:
+    """The recipe of the frozen teacher's run, and what is to be noted about it."""
+    if recipe.teacher is None:
+        return None, []
+    try:
+        return load_recipe(Path(recipe.teacher.run, "recipe.yaml")), []
+    except UserError:
+        return None, [f"{recipe.teacher.run}: no run yet, so the teacher's FLOPs are left out"]
+
+
+def _heading(recipe: Recipe, config: DeepSpeedConfig | None) -> str:
+    most = ", at most" if any(stage.until for stage in recipe.schedule.stages) else ""
+    text = f"{recipe.name}: {recipe.schedule.steps:,} joint steps{most}"
+    if config is None:
+        return text
+    layout = Layout(config.tsjt.pipeline, config.tsjt.tensor, config.data_parallel)
+    return (
+        f"{text}\n{layout}, ZeRO-{config.zero_stage}, {config.precision}; {config.rows_per_step:,} "
+        f"rows a step: {config.accumulation} micro-batches of {config.micro_batch_rows} on each "
+        f"of {config.data_parallel} data-parallel ranks"
+    )
+
+
+def _stage_costs(
+    lines: list[Line], cost: RowCost, config: DeepSpeedConfig | None
+) -> list[list[str]]:
+    """FLOPs of a step of each stage, expected and at its mean, and of the whole stage."""
+    rows = config.rows_per_step if config else 1
+    totals, means = [], []
+    for line in lines:
+        for index, stage in enumerate(line.schedule.stages):
+            total = rows * cost.of_stage(line.schedule, index)
+            totals.append(si(total))
+            means.append(si(total / (stage.steps or 1)))
+    unit = "step" if config else "row"
+    total_of = "FLOPs of the stage" if config else "FLOPs of a row at every step"
+    return [[f"FLOPs of a {unit}", *means], [total_of, *totals]]
+
+
+def _parameters(recipe: Recipe) -> str:
+    model, vocab_size = recipe.model, recipe.tokenizer.vocab_size
+    rows = [
+        [capacity, f"{capacity_parameters(model, capacity, vocab_size):,}"]
+        for capacity in model.capacities
+    ]
+    composite = f"{composite_parameters(model, vocab_size):,}"
+    return align([["capacity", "parameters"], *rows, ["composite", composite]])
+
+
+def _compute(
+    recipe: Recipe, lines: list[Line], cost: RowCost, config: DeepSpeedConfig | None
+) -> str:
+    """FLOPs of each line, beside those of training each capacity apart for the same steps."""
+    rows_per_step = config.rows_per_step if config else 1
+    here = {line.name: rows_per_step * cost.of_schedule(line.schedule) for line in lines}
+    steps = {
+        name: recipe.schedule.steps + _own_steps(recipe, name) for name in recipe.model.capacities
+    }
+    apart = {name: rows_per_step * cost.alone(name) * count for name, count in steps.items()}
+    total, total_apart = sum(here.values()), sum(apart.values())
+    unit = "FLOPs" if config else "FLOPs of a row at every step"
+    table = [["line of training", "steps", unit]]
+    for line in lines:
+        count = line.schedule.steps - line.schedule.first_step
+        table.append([line.name, f"{count:,}", si(here[line.name])])
+    table.append(["this run", "", si(total)])
+    table += [[f"{name} apart", f"{steps[name]:,}", si(flops)] for name, flops in apart.items()]
+    table.append(["all apart", "", si(total_apart)])
+    return f"{align(table)}\nthis run takes {total / total_apart:.2f} of the compute of all apart"
+
+
+def _own_steps(recipe: Recipe, capacity: str) -> int:
+    separate = recipe.schedule.separate_stage
+    return separate.separate.get(capacity, 0) if separate else 0
+
+
+def _data(
+    recipe: Recipe, coverage: Coverage, lines: list[Line], config: DeepSpeedConfig | None
+) -> str:
+    rows = [
+        ["data", str(recipe.prepared_path)],
+        ["pairs of an epoch", f"{coverage.pairs_per_epoch:,}"],
+        ["rows of an epoch", f"{coverage.rows_per_epoch:,.0f}"],
+        ["padding", f"{coverage.padding_share:.1%}"],
+        ["target tokens of a row", f"{coverage.target_tokens_per_row:.1f}"],
+    ]
+    if config is not None:
+        tokens = config.rows_per_step * coverage.target_tokens_per_row
+        rows.append(["target tokens of a step", f"{tokens:,.0f}"])
+        rows += _epochs(coverage, lines, config)
+    return align(rows)
+
+
+def _epochs(coverage: Coverage, lines: list[Line], config: DeepSpeedConfig) -> Iterator[list[str]]:
+    for line in lines:
+        epochs = line.schedule.steps * config.rows_per_step / coverage.rows_per_epoch
+        yield [f"epochs at the end of {line.name}", f"{epochs:.2f}"]
+
+
+def si(value: float) -> str:
+    """Four digits and a prefix: 1200000.0 → ``1.200 M``."""
+    power = 0
+    while value >= 999.95 and power < len(PREFIXES) - 1:
+        value, power = value / 1000, power + 1
+    return f"{value:#.4g} {PREFIXES[power]}".rstrip()
