@@ -11,6 +11,12 @@ from tsjt_ds.cli import main
 
 
 @pytest.fixture
+def no_page(monkeypatch):
+    """Plots take most of the time."""
+    monkeypatch.setattr("tsjt_ds.analysis.compare.html_page", lambda _: "")
+
+
+@pytest.fixture
 def prepared(tmp_path):
     return make_prepared(tmp_path / "prepared")
 
@@ -55,6 +61,7 @@ def read_rows(output):
     return {(row["run"], row["capacity"]): row for row in rows}
 
 
+@pytest.mark.usefixtures("no_page")
 def test_figures_and_ratios_by_hand(runs, tmp_path, capsys):
     assert compare(runs, tmp_path / "out") == 0
     assert capsys.readouterr().out == (tmp_path / "out" / "table.txt").read_text()
@@ -82,6 +89,7 @@ def test_figures_and_ratios_by_hand(runs, tmp_path, capsys):
     assert float(rows["low", "low"]["compute_ratio"]) == 1.0
 
 
+@pytest.mark.usefixtures("no_page")
 def test_the_low_resource_half(runs, tmp_path, capsys):
     assert compare(runs, tmp_path / "out") == 0
     row = read_rows(tmp_path / "out")["joint", "low"]
@@ -95,8 +103,12 @@ def test_the_low_resource_half(runs, tmp_path, capsys):
 
 
 def test_a_page_that_needs_no_other_file(runs, tmp_path):
-    assert compare(runs, tmp_path / "out") == 0
-    html = (tmp_path / "out" / "comparison.html").read_text()
+    pages = []
+    for _ in range(2):
+        assert compare(runs, tmp_path / "out") == 0
+        pages.append((tmp_path / "out" / "comparison.html").read_text())
+    html = pages[0]
+    assert html == pages[1]
     assert not re.search(r"<script|<link|src=|https?://(?!www\.w3\.org)", html)
     HTMLParser().feed(html)
     plots = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
@@ -104,16 +116,11 @@ def test_a_page_that_needs_no_other_file(runs, tmp_path):
     for plot in plots:
         ElementTree.fromstring(plot)
         assert "#000000" not in plot, "ink that a dark page would swallow"
-    assert "stroke-dasharray" in plots[0]
+    assert "stroke-dasharray" in plots[0], "the baseline's line is dashed"
     assert "<td>+" in html
 
 
-def test_the_page_is_the_same_twice(runs, tmp_path):
-    assert compare(runs, tmp_path / "one") == compare(runs, tmp_path / "two") == 0
-    one, two = (tmp_path / name / "comparison.html" for name in ("one", "two"))
-    assert one.read_text() == two.read_text()
-
-
+@pytest.mark.usefixtures("no_page")
 def test_missing_pieces_are_told_in_a_line_each(prepared, tmp_path, capsys):
     bare = MadeRun(tmp_path / "bare", prepared, ["low"]).write()
     assert compare([bare], tmp_path / "out") == 0
@@ -124,6 +131,7 @@ def test_missing_pieces_are_told_in_a_line_each(prepared, tmp_path, capsys):
     assert "BLEU by direction" not in out
 
 
+@pytest.mark.usefixtures("no_page")
 def test_other_test_sets_are_not_compared(runs, prepared, tmp_path, capsys):
     other = make_prepared(tmp_path / "other", test=" too")
     elsewhere = MadeRun(
@@ -153,6 +161,7 @@ def test_other_test_sets_are_not_compared(runs, prepared, tmp_path, capsys):
     assert rows["low", "low"]["bleu"] != ""
 
 
+@pytest.mark.usefixtures("no_page")
 def test_other_training_data_with_the_same_test_sets_is_compared_but_no_baseline(runs, tmp_path):
     distilled = make_prepared(tmp_path / "distilled", train="b")
     student = MadeRun(
@@ -165,6 +174,7 @@ def test_other_training_data_with_the_same_test_sets_is_compared_but_no_baseline
     assert float(rows["student", "low"]["steps_ratio"]) == pytest.approx(20 / 30)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_named_baseline(runs, prepared, tmp_path, capsys):
     low, high, joint = runs
     assert compare([joint], tmp_path / "out") == 0
@@ -180,6 +190,7 @@ def test_a_named_baseline(runs, prepared, tmp_path, capsys):
         compare([joint], tmp_path / "out", "--baseline", "low")
 
 
+@pytest.mark.usefixtures("no_page")
 def test_moved_prepared_data(runs, prepared, tmp_path, capsys):
     moved = prepared.directory.rename(tmp_path / "moved")
     assert compare(runs, tmp_path / "out") == 0

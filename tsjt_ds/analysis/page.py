@@ -5,7 +5,7 @@ from html import escape
 
 from tsjt_ds.analysis.comparison import Comparison
 from tsjt_ds.analysis.plots import bleu_plot, compute_plot, dev_loss_plot, run_colours
-from tsjt_ds.analysis.tables import Table, remarks, tables
+from tsjt_ds.analysis.tables import Table, direction_tables, main_tables, remarks
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -22,17 +22,18 @@ th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
 figure { margin: 0; }
 svg { width: 100%; height: auto; }
 .run { display: inline-block; width: .7em; height: .7em; margin-right: .4em; }
-.runs { columns: 16rem; list-style: none; padding: 0; }
+.runs { columns: 16rem; padding: 0 0 0 1.6rem; }
 """
 
 
 def html_page(comparison: Comparison) -> str:
     """Tables, remarks and plots."""
     colours = run_colours([run.label for run in comparison.runs])
-    blocks = [_html_table(table, colours) for table in tables(comparison)]
+    blocks = [_html_table(table, colours) for table in main_tables(comparison)]
     blocks.append("".join(f"<p>{escape(line)}</p>\n" for line in remarks(comparison)))
     blocks.append(_legend(comparison, colours))
     blocks += [_figure(title, svg) for title, svg in _plots(comparison) if svg]
+    blocks += [_html_table(table, colours) for table in direction_tables(comparison)]
     title = f"{len(comparison.runs)} runs compared"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -46,7 +47,10 @@ def html_page(comparison: Comparison) -> str:
 def _plots(comparison: Comparison) -> Iterator[tuple[str, str | None]]:
     capacities = list(dict.fromkeys(name for run in comparison.runs for name in run.capacities))
     for capacity in capacities:
-        yield f"Dev loss of {capacity}", dev_loss_plot(comparison, capacity)
+        yield (
+            f"Dev loss of {capacity} (the steep start is cut off)",
+            dev_loss_plot(comparison, capacity),
+        )
     for capacity in capacities:
         yield f"BLEU of {capacity} by direction", bleu_plot(comparison, capacity)
     yield (
@@ -64,7 +68,7 @@ def _html_table(table: Table, colours: dict[str, str]) -> str:
         for run, *cells in table.rows
     )
     return (
-        f"<h2>{escape(table.title)}</h2>\n"
+        f"<h2>{escape(table.title)}</h2>\n<p>{escape(table.note)}</p>\n"
         f'<div class="wide"><table>\n<thead><tr>{heads}</tr></thead>\n'
         f"<tbody>\n{rows}</tbody></table></div>"
     )
@@ -77,7 +81,7 @@ def _legend(comparison: Comparison, colours: dict[str, str]) -> str:
         + "</li>\n"
         for run in comparison.runs
     )
-    return f'<h2>Runs</h2>\n<ul class="runs">\n{items}</ul>'
+    return f'<h2>Runs</h2>\n<ol class="runs">\n{items}</ol>'
 
 
 def _chip(run: str, colours: dict[str, str]) -> str:

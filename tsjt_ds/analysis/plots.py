@@ -28,6 +28,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.alpha": 0.15,
     **dict.fromkeys(
         ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "grid.color"), INK
@@ -53,13 +54,17 @@ def dev_loss_plot(comparison: Comparison, capacity: str) -> str | None:
     runs = [run for run in comparison.runs if run.curves.get(capacity)]
     if not runs:
         return None
-    colours = run_colours([run.label for run in comparison.runs])
+    labels = [run.label for run in comparison.runs]
+    colours = run_colours(labels)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
         panels = figure.subplots(1, len(COSTS), sharey=True)
         for axes, name in zip(panels, COSTS, strict=True):
             for run in runs:
-                _draw_curve(axes, run, capacity, name, colours[run.label], comparison.baselines)
+                points = _points(run, capacity, name)
+                style = "--" if run.label in comparison.baselines else "-"
+                number = labels.index(run.label) + 1
+                _draw_curve(axes, points, style, colours[run.label], str(number))
             axes.set_xlabel(AXES[name])
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
         panels[0].set_ylabel(f"dev loss of {capacity} (nats a token)")
@@ -112,17 +117,24 @@ def compute_plot(comparison: Comparison) -> str | None:
         return _svg(figure)
 
 
-def _draw_curve(
-    axes: Axes, run: RunRecord, capacity: str, cost: str, colour: str, baselines: list[str]
-) -> None:
-    points = [
+def _points(run: RunRecord, capacity: str, cost: str) -> list[tuple[float, float]]:
+    """(spent, dev loss) where the cost was recorded."""
+    return [
         (spent, point.nll)
         for point in run.curves[capacity]
         if (spent := COSTS[cost](point)) is not None
     ]
+
+
+def _draw_curve(
+    axes: Axes, points: list[tuple[float, float]], style: str, colour: str, name: str
+) -> None:
+    """A line with its name at the end."""
     if points:
-        style = "--" if run.label in baselines else "-"
         axes.plot(*zip(*points, strict=True), style, color=colour, linewidth=1.4, marker=".", ms=3)
+        axes.annotate(
+            name, points[-1], (4, -3), textcoords="offset points", color=colour, fontsize=8
+        )
 
 
 def _loss_range(runs: list[RunRecord], capacity: str) -> tuple[float, float]:

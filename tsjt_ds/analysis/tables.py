@@ -19,12 +19,14 @@ class Table:
     """Cells as they are shown."""
 
     title: str
+    note: str
+    """What the cells mean."""
     heads: list[str]
     rows: list[list[str]]
 
     def as_text(self) -> str:
-        """Title, then the cells in columns."""
-        return f"{self.title}\n\n{align([self.heads, *self.rows])}"
+        """Title, note, then the cells in columns."""
+        return f"{self.title}. {self.note}\n\n{align([self.heads, *self.rows])}"
 
 
 def compact(value: float) -> str:
@@ -67,37 +69,40 @@ AGAINST: list[tuple[str, str, Form]] = [
     ("FLOPs to reach", "flops_ratio", "{:.2f}".format),
     ("run compute", "compute_ratio", "{:.2f}".format),
 ]
+FIGURES_NOTE = (
+    "Scores are means over directions, dev losses means in nats a token; steps and tokens are "
+    "those on the way to the capacity, FLOPs and time those of the whole run."
+)
+AGAINST_NOTE = (
+    "Differences in score, with p of BLEU over all test sets together; what it took to come to "
+    "the baseline's best dev loss, as a ratio to what the baseline took; the run's FLOPs, as a "
+    "ratio to those of the baselines of all its capacities."
+)
 
 
-def tables(comparison: Comparison) -> list[Table]:
-    """All tables, in the order they are read."""
-    result = [
-        _table(
-            "Scores are means over directions; dev losses are nats a token.", FIGURES, comparison
-        ),
-        _table(
-            "Against the baseline of the capacity: differences in score, p of BLEU over all test "
-            "sets together; what it took to come to the baseline's best dev loss, and the run's "
-            "FLOPs, as ratios to the baseline's (of all the run's capacities).",
-            AGAINST,
-            comparison,
-        ),
+def main_tables(comparison: Comparison) -> list[Table]:
+    """Each row's figures, and how they stand to the baseline's."""
+    return [
+        _table("Figures", FIGURES_NOTE, FIGURES, comparison),
+        _table("Against the baselines", AGAINST_NOTE, AGAINST, comparison),
     ]
-    if any(run.scores for run in comparison.runs):
-        result += [
-            _by_direction(
-                f"BLEU by direction, and the difference to the baseline; *: p < {LEVEL:g}.",
-                "bleu",
-                comparison,
-            ),
-            _by_direction("chrF by direction, and the difference.", "chrf", comparison),
-        ]
-    return result
+
+
+def direction_tables(comparison: Comparison) -> list[Table]:
+    """Scores by direction; none if nothing was scored."""
+    if not comparison.directions:
+        return []
+    note = "With the difference to the baseline"
+    return [
+        _by_direction("BLEU by direction", f"{note}; *: p < {LEVEL:g}.", "bleu", comparison),
+        _by_direction("chrF by direction", f"{note}.", "chrf", comparison),
+    ]
 
 
 def as_text(comparison: Comparison) -> str:
     """The tables, then what they rest on."""
-    blocks = [table.as_text() for table in tables(comparison)]
+    shown = [*main_tables(comparison), *direction_tables(comparison)]
+    blocks = [table.as_text() for table in shown]
     footer = remarks(comparison)
     return "\n\n".join([*blocks, "\n".join(footer)] if footer else blocks) + "\n"
 
@@ -140,22 +145,24 @@ def as_json(comparison: Comparison) -> str:
     return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
-def _table(title: str, columns: list[tuple[str, str, Form]], comparison: Comparison) -> Table:
+def _table(
+    title: str, note: str, columns: list[tuple[str, str, Form]], comparison: Comparison
+) -> Table:
     heads = ["run", "capacity", *(head for head, _, _ in columns)]
     rows = [
         [*_name(row), *(_shown(row.get(key), form) for _, key, form in columns)]
         for row in comparison.rows
     ]
-    return Table(title, heads, rows)
+    return Table(title, note, heads, rows)
 
 
-def _by_direction(title: str, metric: str, comparison: Comparison) -> Table:
+def _by_direction(title: str, note: str, metric: str, comparison: Comparison) -> Table:
     rows = [
         [*_name(row), *(_score(row, metric, direction) for direction in comparison.directions)]
         for row in comparison.rows
         if row[metric] is not None
     ]
-    return Table(title, ["run", "capacity", *comparison.directions], rows)
+    return Table(title, note, ["run", "capacity", *comparison.directions], rows)
 
 
 def _name(row: Row) -> list[str]:
@@ -169,7 +176,7 @@ def _score(row: Row, metric: str, direction: str) -> str:
     if difference is None:
         return text
     p_value = row.get(f"{metric}_p/{direction}")
-    star = "*" if isinstance(p_value, float) and p_value < LEVEL else ""
+    star = "*" if isinstance(p_value, float) and p_value < LEVEL else " "
     return f"{text} {difference:+.1f}{star}"
 
 
