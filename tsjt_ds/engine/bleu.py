@@ -15,6 +15,7 @@ from threading import Thread
 
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.engine.checkpoint_files import capacity_of, checkpoint_path
+from tsjt_ds.engine.records import append_record, drop_records_from
 
 BLEU = "bleu.jsonl"
 LOWEST_PRIORITY = 19
@@ -147,28 +148,14 @@ class _Scoring:
             "stall_seconds": round(self.stall, 6),
             "seconds": round(seconds, 3),
         }
-        with (self.owner.line / BLEU).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_record(self.owner.line / BLEU, record)
         shown = " ".join(f"{name} {value:.2f}" for name, value in means.items())
         self.owner.say(f"BLEU at step {self.step}: {shown} ({seconds:.0f} s beside training)")
 
 
 def drop_bleu_after(line: Path, step: int) -> None:
     """Drop the scores of later steps than ``step``: they are about to be trained again."""
-    path = line / BLEU
-    if not path.exists():
-        return
-    kept = [text for text in path.read_text(encoding="utf-8").splitlines() if _step(text) <= step]
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(f"{text}\n" for text in kept), encoding="utf-8")
-    partial.replace(path)
-
-
-def _step(text: str) -> int:
-    try:
-        return int(json.loads(text)["step"])
-    except ValueError:  # Cut short by a kill.
-        return sys.maxsize
+    drop_records_from(line / BLEU, step + 1)
 
 
 def _last_line(text: str) -> str:
