@@ -4,7 +4,6 @@ A negative cosine says that two capacities pull a block apart; a small share, th
 weight leaves it little say.
 """
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tsjt_ds.engine.engine import Engine, StepResult
+from tsjt_ds.engine.records import append_record
 from tsjt_ds.model.composite import CompositeModel
 from tsjt_ds.model.step import StepContext
 from tsjt_ds.parallel.megatron import parallel_state, tensor_group
@@ -80,8 +80,7 @@ class GradientDiagnostics:
             return
         record = compare_gradients(engine, context, self.first_micro_batch(step))
         if engine.world.is_main:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **record}) + "\n")
+            append_record(self.path, {"step": step, **record})
 
     def on_step_end(self, engine: Engine, step: int, result: StepResult) -> None:
         """Nothing."""
