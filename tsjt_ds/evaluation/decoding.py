@@ -1,45 +1,26 @@
-"""Text to text through a CTranslate2 export."""
+"""Text to text through an export."""
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import ctranslate2
 
 from tsjt_ds.config.recipe import SEGMENT_TAGS
 from tsjt_ds.data.tokenizer import EOS_ID, Tokenizer, language_tag
-from tsjt_ds.errors import UserError
-from tsjt_ds.export.record import MAX_POSITIONS, NEVER_GENERATED, TOKENIZER_FILE
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """How to search for a translation."""
-
-    beam_size: int = 5
-    """1 is greedy search."""
-    length_penalty: float = 1.0
-    """A hypothesis's log-probability is divided by its length to this power."""
-    batch_tokens: int = 2048
-    """Source tokens decoded at once, padding included."""
-    max_length_ratio: float = 2.0
-    max_length_offset: int = 20
-    """A target has at most ``max_length_ratio`` × source tokens + ``max_length_offset`` tokens."""
+from tsjt_ds.evaluation.search import CTranslate2Search, Search, SearchOptions
+from tsjt_ds.export.record import HF_TOKENIZER_FILE, MAX_POSITIONS, TOKENIZER_FILE
 
 
 class Translator:
     """Translates lines of text, in any number, in their order.
 
     Args:
-        directory: a CTranslate2 export.
+        directory: an export for CTranslate2, or for Transformers, which is some times slower.
         options: search options.
         device: ``cpu``, ``cuda`` or ``auto``.
         compute_type: CTranslate2's: ``default`` (as exported: float32), ``int8``, ``bfloat16`` ...
-        threads: batches decoded at once on a CPU, one thread each; 0: one for each core.
+        threads: CTranslate2's: batches decoded at once on a CPU, one thread each; 0: one for each
+            core.
 
     Raises:
         UserError: the directory holds no export, or the machine cannot compute so.
@@ -54,24 +35,20 @@ class Translator:
         threads: int = 0,
     ) -> None:
         self.options = options or SearchOptions()
-        self._tokenizer = Tokenizer(directory / TOKENIZER_FILE)
+        for_transformers = (directory / HF_TOKENIZER_FILE).is_file()
+        tokenizer = directory / (HF_TOKENIZER_FILE if for_transformers else TOKENIZER_FILE)
+        self._tokenizer = Tokenizer(tokenizer)
         self._pieces = self._tokenizer.pieces
         self._ids = {piece: index for index, piece in enumerate(self._pieces)}
-        if device == "auto":
-            device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
-        workers = 1 if device == "cuda" else threads or len(os.sched_getaffinity(0))
-        try:
-            self._model = ctranslate2.Translator(
-                str(directory),
-                device=device,
-                compute_type=compute_type,
-                # Threads that share a batch wait for one another in a busy loop: on a machine
-                # with other work that was measured to be 60 times slower.
-                intra_threads=1,
-                inter_threads=workers,
-            )
-        except (RuntimeError, ValueError) as error:
-            raise UserError(f"{directory}: CTranslate2: {error}") from None
+        chosen = (directory, self._pieces, self.options, device, compute_type)
+        self._search: Search
+        if for_transformers:
+            # CTranslate2 alone is used without the seconds that importing these takes.
+            from tsjt_ds.evaluation.generation import TransformersSearch
+
+            self._search = TransformersSearch(*chosen)
+        else:
+            self._search = CTranslate2Search(*chosen, threads)
 
     def translate(self, lines: Sequence[str], source: str, target: str) -> list[str]:
         """Translate ``lines`` from language ``source`` to ``target``; an empty line stays empty.
@@ -111,23 +88,13 @@ class Translator:
         """Tagged pieces in, pieces without tag and ``</s>`` out."""
         tag = language_tag(target)
         result: list[list[str]] = [[] for _ in sources]
-        pending: list[tuple[int, Any]] = []
-        for limit, indices in self._by_length(sources).items():
-            outputs = self._model.translate_batch(
-                [list(sources[index]) for index in indices],
-                target_prefix=[[tag]] * len(indices),
-                asynchronous=True,
-                max_batch_size=self.options.batch_tokens,
-                batch_type="tokens",
-                beam_size=self.options.beam_size,
-                length_penalty=self.options.length_penalty,
-                suppress_sequences=[[self._pieces[index]] for index in NEVER_GENERATED],
-                max_input_length=0,
-                max_decoding_length=limit,
-            )
-            pending += zip(indices, outputs, strict=True)
-        for index, output in pending:
-            result[index] = output.result().hypotheses[0][1:]
+        pending = [
+            (indices, self._search([sources[index] for index in indices], tag, limit))
+            for limit, indices in self._by_length(sources).items()
+        ]
+        for indices, outputs in pending:
+            for index, output in zip(indices, outputs, strict=True):
+                result[index] = output
         return result
 
     def _by_length(self, sources: Sequence[Sequence[str]]) -> dict[int, list[int]]:

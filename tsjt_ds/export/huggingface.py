@@ -11,7 +11,7 @@ from tsjt_ds.config.recipe import languages_of
 from tsjt_ds.export import nllb_moe_routing
 from tsjt_ds.export.capacity import TrainedCapacity
 from tsjt_ds.export.fast_tokenizer import CONTROL, fast_tokenizer, read_proto
-from tsjt_ds.export.record import MAX_POSITIONS
+from tsjt_ds.export.record import HF_TOKENIZER_FILE, MAX_POSITIONS
 
 CARD = """\
 # {capacity}: {directions}
@@ -52,7 +52,7 @@ def write_huggingface(trained: TrainedCapacity, directory: Path) -> None:
     fast_tokenizer(trained.tokenizer_path).save(str(directory / "tokenizer.json"))
     text = json.dumps(_tokenizer_config(proto), indent=2, ensure_ascii=False)
     (directory / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
-    shutil.copyfile(trained.tokenizer_path, directory / "sentencepiece.model")
+    shutil.copyfile(trained.tokenizer_path, directory / HF_TOKENIZER_FILE)
     (directory / "README.md").write_text(_card(trained), encoding="utf-8")
     if trained.experts > 1:
         shutil.copy(nllb_moe_routing.__file__, directory)

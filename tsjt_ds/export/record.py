@@ -14,6 +14,8 @@ NEVER_GENERATED = (BOS_ID, PAD_ID, UNK_ID)
 RECORD_FILE = "export.json"
 TOKENIZER_FILE = "tokenizer.model"
 """The SentencePiece model of a CTranslate2 export."""
+HF_TOKENIZER_FILE = "sentencepiece.model"
+"""The SentencePiece model of a Hugging Face export."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,107 @@
+"""Searching for translations: what every search is asked, and CTranslate2's."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import ctranslate2
+
+from tsjt_ds.errors import UserError
+from tsjt_ds.export.record import NEVER_GENERATED
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How to search for a translation."""
+
+    beam_size: int = 5
+    """1 is greedy search."""
+    length_penalty: float = 1.0
+    """A hypothesis's log-probability is divided by its length to this power."""
+    batch_tokens: int = 2048
+    """Source tokens decoded at once, padding included."""
+    max_length_ratio: float = 2.0
+    max_length_offset: int = 20
+    """A target has at most ``max_length_ratio`` × source tokens + ``max_length_offset`` tokens."""
+
+
+class Search(Protocol):
+    """Pieces to pieces."""
+
+    def __call__(
+        self, sources: Sequence[Sequence[str]], tag: str, limit: int
+    ) -> Iterable[list[str]]:
+        """Search for a translation of each source, in their order.
+
+        Args:
+            sources: tagged pieces of at least one source.
+            tag: the target language's, which every target begins with.
+            limit: the most target tokens, the tag included.
+
+        Returns:
+            Pieces without tag and ``</s>``; they may be computed only when asked for.
+        """
+        ...
+
+
+class CTranslate2Search:
+    """Search with CTranslate2.
+
+    Args:
+        directory: a CTranslate2 export.
+        pieces: the vocabulary.
+        options: search options.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        compute_type: CTranslate2's.
+        threads: batches decoded at once on a CPU, one thread each; 0: one for each core.
+
+    Raises:
+        UserError: the directory holds no export, or the machine cannot compute so.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        pieces: Sequence[str],
+        options: SearchOptions,
+        device: str,
+        compute_type: str,
+        threads: int,
+    ) -> None:
+        self.options = options
+        self._suppressed = [[pieces[index]] for index in NEVER_GENERATED]
+        if device == "auto":
+            device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+        workers = 1 if device == "cuda" else threads or len(os.sched_getaffinity(0))
+        try:
+            self._model = ctranslate2.Translator(
+                str(directory),
+                device=device,
+                compute_type=compute_type,
+                # Threads that share a batch wait for one another in a busy loop: on a machine
+                # with other work that was measured to be 60 times slower.
+                intra_threads=1,
+                inter_threads=workers,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"{directory}: CTranslate2: {error}") from None
+
+    def __call__(
+        self, sources: Sequence[Sequence[str]], tag: str, limit: int
+    ) -> Iterable[list[str]]:
+        """See :class:`Search`. The search begins at once."""
+        outputs = self._model.translate_batch(
+            [list(source) for source in sources],
+            target_prefix=[[tag]] * len(sources),
+            asynchronous=True,
+            max_batch_size=self.options.batch_tokens,
+            batch_type="tokens",
+            beam_size=self.options.beam_size,
+            length_penalty=self.options.length_penalty,
+            suppress_sequences=self._suppressed,
+            max_input_length=0,
+            max_decoding_length=limit,
+        )
+        return (output.result().hypotheses[0][1:] for output in outputs)
