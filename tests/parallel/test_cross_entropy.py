@@ -188,6 +188,30 @@ def test_without_gradients_no_gradient_is_taken(world: World) -> None:
     torch.testing.assert_close(losses.nll_CN, reference(0.0, []).nll_CN)
 
 
+def test_low_precision_keeps_losses_in_fp32(world: World) -> None:
+    """Of bf16 states and weights; only the product and the gradients are rounded."""
+    given, term = inputs(), Term(1, 0, 2.0, False)
+    hidden_CND, weight_VD = given.hidden_CND.bfloat16(), given.weight_VD.bfloat16()
+    divergence = Divergence(*term[:2], given.term_weights_KN[0], *term[2:])
+    losses = linear_cross_entropy(
+        hidden_CND.requires_grad_(),
+        weight_VD.requires_grad_(),
+        *given[2:4],
+        0.1,
+        divergences=[divergence],
+    )
+    losses.objective.backward()
+    expected = reference(0.1, [term])
+    for one, other in zip(losses[1:], expected[:3], strict=True):
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one, other, rtol=0.05, atol=0.15)
+    for leaf, other in ((hidden_CND, expected[4]), (weight_VD, expected[5])):
+        assert leaf.grad is not None
+        error = (3 * leaf.grad.float() - other).norm() / other.norm()
+        assert leaf.grad.dtype == torch.bfloat16
+        assert error < 0.02
+
+
 def test_large_logits_stay_finite(world: World) -> None:
     """One class far below or above all others: the divergence is the distance."""
     weight_VD = torch.eye(8, 1)
