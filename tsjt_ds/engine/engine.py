@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig, for_device
 from tsjt_ds.engine.evaluation_pass import EvaluationPass, RowShare
+from tsjt_ds.engine.gradients import unused_parameters
 from tsjt_ds.engine.pipeline_module import PipelineComposite, deepspeed_topology
 from tsjt_ds.engine.plain_module import PlainComposite
 from tsjt_ds.engine.router_counts import RouterCounts
@@ -260,6 +261,8 @@ class PlainEngine(Engine):
         names = loss_names(self.composite.recipe)
         totals = torch.zeros(1 + len(names), device=self.world.device)
         self.deepspeed.train()
+        if self.config.zero_stage == 3:
+            self._freeze_idle()
         reduces_at_end = self._must_reduce_at_end()
         with self.deepspeed.coalesce_grad_reduction() if reduces_at_end else nullcontext():
             for index, ints_BN in enumerate(micro_batches):
@@ -276,6 +279,14 @@ class PlainEngine(Engine):
         torch.distributed.all_reduce(totals, group=parallel_state.get_data_parallel_group())
         objective_value, *losses = totals.tolist()
         return objective_value, dict(zip(names, losses, strict=True))
+
+    def _freeze_idle(self) -> None:
+        """ZeRO 3 takes a gradient of zeros for what requires none, and for nothing else."""
+        assert self.model.context is not None
+        computed = frozenset[str]().union(*self.model.context.active)
+        idle = set(map(id, unused_parameters(self.model, computed)))
+        for _, parameter in self.model.canonical_parameters():
+            parameter.requires_grad_(id(parameter) not in idle)
 
     def _must_reduce_at_end(self) -> bool:
         """Whether to reduce gradients once a step, after all micro-batches.

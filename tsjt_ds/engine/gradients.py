@@ -28,24 +28,21 @@ def with_gradients(output: Tensor, unused: Iterable[Tensor]) -> Tensor:
 
     What a rank skips another may have computed, and DeepSpeed reduces gradients on the
     understanding that all ranks have the same ones; between pipeline stages it sends every
-    gradient, and a backward pass needs something to start from. (ZeRO 2 and 3 would also add to the
-    last step's gradient where a step's first micro-batch has none.)
+    gradient, and a backward pass needs something to start from.
     """
-    return _WithGradients.apply(output, *unused)
+    return _WithGradients.apply(output, *(each for each in unused if each.requires_grad))
 
 
 class _WithGradients(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, output: Tensor, *unused: Tensor) -> Tensor:
-        # Under ZeRO 3 a parameter that is not gathered is empty.
-        ctx.shapes = [getattr(tensor, "ds_shape", tensor.shape) for tensor in unused]
-        ctx.kinds = [(tensor.dtype, tensor.device) for tensor in unused]
+        ctx.shapes = [(tensor.shape, tensor.dtype, tensor.device) for tensor in unused]
         return output.view_as(output)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, ...]:
         zeros = (
             torch.zeros((), dtype=dtype, device=device).expand(shape)
-            for shape, (dtype, device) in zip(ctx.shapes, ctx.kinds, strict=True)
+            for shape, dtype, device in ctx.shapes
         )
         return grads[0], *zeros
