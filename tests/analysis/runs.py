@@ -35,13 +35,17 @@ def make_prepared(
     pairs: Sequence[str] = ("en-de", "en-hi"),
     segments: int = 30,
     train: str = "a",
+    dev: str = "",
     test: str = "",
 ) -> PreparedData:
-    """Prepared data with text and a manifest, without shards."""
+    """Prepared data with text and a manifest, without shards.
+
+    ``train`` stands for the training set's content; ``dev`` and ``test`` end these sets' lines.
+    """
     directory.mkdir(parents=True)
-    for split in ("dev", "test"):
+    for split, end in (("dev", dev), ("test", test)):
         for pair in pairs:
-            lines = [f"source\t{sentence(i, pair)}{test}\n" for i in range(segments)]
+            lines = [f"source\t{sentence(i, pair)}{end}\n" for i in range(segments)]
             (directory / f"{split}.{pair}.tsv").write_text("".join(lines), encoding="utf-8")
     (directory / "tokenizer.model").write_text("tokenizer", encoding="utf-8")
     files = {path.name: file_record(path) for path in directory.iterdir()}

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.analysis.runs import MadeRun, make_prepared
+from tests.export.runs import make_run
 from tsjt_ds.cli import main
 
 
@@ -132,33 +133,38 @@ def test_missing_pieces_are_told_in_a_line_each(prepared, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("no_page")
-def test_other_test_sets_are_not_compared(runs, prepared, tmp_path, capsys):
-    other = make_prepared(tmp_path / "other", test=" too")
-    elsewhere = MadeRun(
-        tmp_path / "elsewhere", other, ["low"], curves={"low": [3.0]}, wrong_every={"low": 3}
-    ).write()
-    beam = MadeRun(
-        tmp_path / "beam", prepared, ["low"], wrong_every={"low": 3}, settings={"beam_size": 1}
-    ).write()
-    few = MadeRun(
-        tmp_path / "few",
-        prepared,
-        ["low"],
-        curves={"low": [3.0]},
-        recipe={"validation": {"max_segments": 7}},
-    ).write()
-    assert compare([*runs, elsewhere, beam, few], tmp_path / "out") == 0
+def test_figures_under_other_terms_are_not_compared(runs, prepared, tmp_path, capsys):
+    figures = {"curves": {"low": [3.0]}, "wrong_every": {"low": 3}}
+    others = [
+        MadeRun(
+            tmp_path / "test", make_prepared(tmp_path / "data-1", test=" too"), ["low"], **figures
+        ),
+        MadeRun(
+            tmp_path / "dev", make_prepared(tmp_path / "data-2", dev=" too"), ["low"], **figures
+        ),
+        MadeRun(tmp_path / "beam", prepared, ["low"], settings={"beam_size": 1}, **figures),
+        MadeRun(
+            tmp_path / "few",
+            prepared,
+            ["low"],
+            recipe={"validation": {"max_segments": 7}},
+            **figures,
+        ),
+    ]
+    assert compare([*runs, *(run.write() for run in others)], tmp_path / "out") == 0
     out = capsys.readouterr().out
-    assert "elsewhere: BLEU and chrF are left out: measured with other test sets than low" in out
-    assert "elsewhere: dev losses are left out: measured with other dev sets than low" in out
-    assert "beam: BLEU and chrF are left out: measured with beam_size 1, low with 5" in out
-    assert (
-        "few: dev losses are left out: measured with validation.max_segments 7, low with 0" in out
-    )
+    assert [line for line in out.splitlines() if "left out" in line] == [
+        "test: BLEU and chrF are left out: measured with other test sets than low",
+        "dev: dev losses are left out: measured with other dev sets than low",
+        "beam: BLEU and chrF are left out: measured with beam_size 1, low with 5",
+        "few: dev losses are left out: measured with validation.max_segments 7, low with 0",
+    ]
     rows = read_rows(tmp_path / "out")
-    assert rows["elsewhere", "low"]["bleu"] == rows["beam", "low"]["bleu"] == ""
-    assert rows["few", "low"]["best_dev_nll"] == ""
-    assert rows["low", "low"]["bleu"] != ""
+    found = [
+        [bool(rows[name, "low"][key]) for key in ("bleu", "best_dev_nll")]
+        for name in ("low", "test", "dev", "beam", "few")
+    ]
+    assert found == [[True, True], [False, True], [True, False], [False, True], [True, False]]
 
 
 @pytest.mark.usefixtures("no_page")
@@ -220,3 +226,18 @@ def test_refuses_to_write_over_other_things(runs, tmp_path, capsys):
 def test_is_no_run(tmp_path, capsys):
     assert compare([tmp_path], tmp_path / "out") == 1
     assert "no run directory" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_page")
+def test_scores_that_an_evaluation_kept(tmp_path, monkeypatch):
+    run = make_run(tmp_path, monkeypatch).path
+    options = ["--max-segments", "4", "--beam-size", "1", "--threads", "1"]
+    assert main(["evaluate", str(run), *options]) == 0
+    assert compare([run], tmp_path / "out") == 0
+    report = json.loads((run / "evaluation" / "test.json").read_text())
+    rows = read_rows(tmp_path / "out")
+    for capacity in ("low", "high"):
+        row = rows["run", capacity]
+        for metric in ("bleu", "chrf"):
+            assert float(row[metric]) == pytest.approx(report["mean"][capacity][metric])
+    assert int(rows["run", "low"]["parameters"]) == report["results"][0]["parameters"]
