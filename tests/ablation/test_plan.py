@@ -19,7 +19,9 @@ TABLE = ROOT / "recipes" / "lo10" / "ablation.yaml"
 @pytest.fixture
 def plan() -> AblationPlan:
     script = ROOT / "launchers" / "train.py"
-    return AblationPlan(load_table(TABLE), TABLE, "gpu", Path("out"), script, Path("text"))
+    return AblationPlan(
+        load_table(TABLE), TABLE, "gpu", Path("out"), script, Path("text"), threads=2
+    )
 
 
 def arguments(task: Task):
@@ -27,10 +29,12 @@ def arguments(task: Task):
     assert task.command[0] == sys.executable
     if task.step == "train":
         assert task.command[1] == str(ROOT / "launchers" / "train.py")
-        return parse_arguments(list(task.command[2:]))
-    assert task.command[1:3] == ("-m", "tsjt_ds.cli")
+        return parse_arguments(task.command[2:])
+    assert task.command[1:3] == ["-m", "tsjt_ds.cli"]
     parsed = build_parser().parse_args(task.command[3:])
     assert parsed.command == task.step
+    if task.hints:
+        assert parsed.threads == 2
     return parsed
 
 

@@ -99,8 +99,8 @@ class AblationPlan:
     def compare(self, runs: list[Path]) -> Task:
         """The comparison of finished runs."""
         output = str(self.directory / "comparison")
-        command = (*TSJT, "compare", *map(str, runs), "--output", output, *self.table.compare)
-        return Task("comparison", "compare", command)
+        arguments = (*map(str, runs), "--output", output, *self.table.compare)
+        return Task("comparison", "compare", TSJT, ("compare", *arguments))
 
     def _tasks_of(self, arm: str, seed: int, prepare: str) -> Iterator[Task]:
         spec, run = self.table.arms[arm], self.run_path(arm, seed)
@@ -117,30 +117,34 @@ class AblationPlan:
 
     def _prepare(self, run: str, arm: str, seed: int, needs: tuple[str, ...] = ()) -> Task:
         settings = _as_options(recipe_settings(self.settings(arm, seed)))
-        command = (*TSJT, "prepare", str(self.recipe_path(arm)), *settings)
-        return Task(run, "prepare", command, needs)
+        arguments = ("prepare", str(self.recipe_path(arm)), *settings)
+        return Task(run, "prepare", TSJT, arguments, needs)
 
     def _distil(self, arm: str, seed: int, needs: tuple[str, ...]) -> Task:
         spec, run = self.table.arms[arm], self.run_path(arm, seed)
-        command = (
-            *(*TSJT, "distil", str(self.run_path(spec.teacher, seed))),
+        arguments = (
+            *("distil", str(self.run_path(spec.teacher, seed))),
             *("--capacity", spec.teacher_capacity, "--output", f"{run}.distilled"),
-            *("--threads", str(self.threads), *self.size.distil),
+            *self.size.distil,
         )
-        return Task(run.name, "distil", command, needs)
+        return Task(run.name, "distil", TSJT, arguments, needs, self._threads)
 
     def _train(self, arm: str, seed: int, needs: tuple[str, ...]) -> Task:
-        command = (
-            *(sys.executable, str(self.train_script), "--recipe", str(self.recipe_path(arm))),
+        program = (sys.executable, str(self.train_script))
+        arguments = (
+            *("--recipe", str(self.recipe_path(arm))),
             *("--deepspeed_config", str(self.table_path.parent / self.size.deepspeed)),
             *_as_options(self.settings(arm, seed)),
         )
-        return Task(self.run_path(arm, seed).name, "train", command, needs)
+        return Task(self.run_path(arm, seed).name, "train", program, arguments, needs)
 
     def _evaluate(self, run: Path) -> Task:
-        options = ("--threads", str(self.threads), *self.size.evaluate)
-        command = (*TSJT, "evaluate", str(run), *options)
-        return Task(run.name, "evaluate", command, (f"{run.name}.train",))
+        arguments = ("evaluate", str(run), *self.size.evaluate)
+        return Task(run.name, "evaluate", TSJT, arguments, (f"{run.name}.train",), self._threads)
+
+    @property
+    def _threads(self) -> tuple[str, ...]:
+        return "--threads", str(self.threads)
 
 
 def _as_options(settings: list[str]) -> list[str]:

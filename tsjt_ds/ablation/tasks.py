@@ -25,21 +25,30 @@ class Task:
     run: str
     """What it works on; tasks of a run share a log file."""
     step: str
-    command: tuple[str, ...]
+    program: tuple[str, ...]
+    arguments: tuple[str, ...]
+    """What decides the outcome: with other arguments it is another task."""
     needs: tuple[str, ...] = ()
     """Names of tasks."""
+    hints: tuple[str, ...] = ()
+    """Arguments that only decide how fast it goes."""
 
     @property
     def name(self) -> str:
         """Unique among all tasks."""
         return f"{self.run}.{self.step}"
 
+    @property
+    def command(self) -> list[str]:
+        """What is executed."""
+        return [*self.program, *self.arguments, *self.hints]
+
 
 @dataclass
 class Note:
     """What is known of a task."""
 
-    command: list[str]
+    arguments: list[str]
     seconds: float = 0.0
     """Wall time of all attempts."""
     status: int | None = None
@@ -53,12 +62,12 @@ class Notes:
         self.directory = directory
 
     def read(self, task: Task) -> Note | None:
-        """The note of a task, if it is of this very command."""
+        """The note of a task, if it is of these very arguments."""
         try:
             note = Note(**json.loads(self._path(task).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
-        return note if note.command == list(task.command) else None
+        return note if note.arguments == list(task.arguments) else None
 
     def is_finished(self, task: Task) -> bool:
         """Whether a task has come to a good end."""
@@ -71,7 +80,7 @@ class Notes:
         total = seconds + (before.seconds if before else 0.0)
         self.directory.mkdir(parents=True, exist_ok=True)
         partial = self._path(task).with_suffix(".partial")
-        note = Note(list(task.command), total, status)
+        note = Note(list(task.arguments), total, status)
         partial.write_text(json.dumps(asdict(note), indent=2) + "\n", encoding="utf-8")
         partial.replace(self._path(task))
 
