@@ -17,7 +17,11 @@ def run(tmp_path, monkeypatch):
     return make_run(tmp_path, monkeypatch)
 
 
-def test_is_the_greedy_bleu_of_the_first_dev_segments(run, capsys) -> None:
+@pytest.mark.parametrize("experts", [1, 4])
+def test_is_the_greedy_bleu_of_the_first_dev_segments(
+    tmp_path, monkeypatch, capsys, experts
+) -> None:
+    run = make_run(tmp_path, monkeypatch, experts=experts)
     path = str(run.checkpoint().path)
     arguments = [str(run.path), path, "--segments", "5", "--capacity", "low", "--capacity", "high"]
     assert sample.main(arguments) == 0

@@ -18,6 +18,7 @@ from tsjt_ds.config.recipe import languages_of
 from tsjt_ds.errors import UserError
 from tsjt_ds.evaluation.decoding import SearchOptions, Translator
 from tsjt_ds.evaluation.scoring import score
+from tsjt_ds.export.current import decoded_form
 from tsjt_ds.export.run import Run, TrainedCheckpoint
 from tsjt_ds.export.write import export_capacity
 
@@ -29,8 +30,9 @@ def sample_bleu(
     search = SearchOptions(beam_size=1, length_penalty=run.recipe.evaluation.length_penalty)
     result = {}
     with tempfile.TemporaryDirectory() as directory:
-        export = Path(directory) / "ct2"
-        export_capacity(run, capacity, "ct2", export, checkpoint)
+        export = Path(directory) / "export"
+        form = decoded_form(run.recipe.model, capacity)
+        export_capacity(run, capacity, form, export, checkpoint)
         translator = Translator(export, search, device, threads=1)
         for direction in run.recipe.data.trained_directions:
             bitext = checkpoint.prepared.bitext("dev", direction)[:segments]
