@@ -59,4 +59,4 @@ class RowShare:
         M, C, B = nll_MCB.shape
         whole = nll_MCB.new_zeros(C, M, self.data_size, B)
         whole[:, :, self.data_rank] = nll_MCB.transpose(0, 1)
-        return whole.flatten(1)[:, : self.rows]
+        return whole.flatten(1)[:, : self.rows].contiguous()
