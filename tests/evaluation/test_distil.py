@@ -14,8 +14,9 @@ from tsjt_ds.data.cleaning import normalise
 from tsjt_ds.data.prepare import prepare
 from tsjt_ds.errors import UserError
 from tsjt_ds.evaluation import distil as module
-from tsjt_ds.evaluation.decoding import SearchOptions, Translator
+from tsjt_ds.evaluation.decoding import Translator
 from tsjt_ds.evaluation.distil import DistilOptions, distil
+from tsjt_ds.evaluation.search import SearchOptions
 from tsjt_ds.export.current import current_export
 
 DIRECTIONS = ["en-de", "de-en", "en-hi"]

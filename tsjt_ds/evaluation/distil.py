@@ -18,7 +18,8 @@ from tsjt_ds.config.recipe import languages_of
 from tsjt_ds.data.cleaning import normalise
 from tsjt_ds.data.training_text import trained_text
 from tsjt_ds.errors import UserError
-from tsjt_ds.evaluation.decoding import SearchOptions, Translator
+from tsjt_ds.evaluation.decoding import Translator
+from tsjt_ds.evaluation.search import SearchOptions
 from tsjt_ds.export.checkpoint_choice import Which
 from tsjt_ds.export.current import current_export
 from tsjt_ds.export.run import Run
