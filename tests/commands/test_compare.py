@@ -116,7 +116,8 @@ def test_a_page_that_needs_no_other_file(runs, tmp_path):
     assert len(plots) == 5  # dev loss and BLEU of two capacities, compute
     for plot in plots:
         ElementTree.fromstring(plot)
-        assert "#000000" not in plot, "ink that a dark page would swallow"
+        assert "currentColor" in plot
+        assert not re.search("#000000|#010203", plot), "ink that a dark page would swallow"
     assert "stroke-dasharray" in plots[0], "the baseline's line is dashed"
     assert "<td>+" in html
 
