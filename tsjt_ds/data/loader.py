@@ -54,11 +54,18 @@ class MicroBatches:
 
         An error in the assembling thread is raised here.
         """
-        if self._ahead is None or self._ahead[0] != step:
-            self._ahead = (step, self._thread.submit(self._assemble, step))
-        ints_MBN = self._ahead[1].result()
+        ints_MBN = self._result(step)
         self._ahead = (step + 1, self._thread.submit(self._assemble, step + 1))
         return iter(ints_MBN)
+
+    def first(self, step: int) -> torch.Tensor:
+        """The first of a step's micro-batches, to look at before :meth:`step` gives them all."""
+        return self._result(step)[0]
+
+    def _result(self, step: int) -> torch.Tensor:
+        if self._ahead is None or self._ahead[0] != step:
+            self._ahead = (step, self._thread.submit(self._assemble, step))
+        return self._ahead[1].result()
 
     def close(self) -> None:
         """End the assembling thread."""

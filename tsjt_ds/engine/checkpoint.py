@@ -1,4 +1,4 @@
-"""Saving and loading a run's whole state in PyTorch's distributed checkpoint format.
+"""Saving and loading a line's whole state in PyTorch's distributed checkpoint format.
 
 Tensors are stored whole, under canonical names, so that a checkpoint does not depend on the layout
 that wrote it. Data order and dropout are functions of the step, so there is no generator to save.
@@ -7,7 +7,8 @@ that wrote it. Data order and dropout are functions of the step, so there is no 
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from tsjt_ds.engine.checkpoint_files import (
 from tsjt_ds.engine.checkpoint_tensors import (
     WEIGHT,
     load_tensors,
+    load_weight,
     save_tensors,
     tensor_sizes,
     verify,
@@ -39,6 +41,7 @@ from tsjt_ds.engine.checkpoint_tensors import (
 from tsjt_ds.engine.engine import Engine
 from tsjt_ds.engine.master_state import MasterState
 from tsjt_ds.errors import UserError
+from tsjt_ds.model.growth import Growth
 from tsjt_ds.parallel.groups import on_main_rank
 from tsjt_ds.parallel.megatron import tensor_group
 
@@ -47,36 +50,53 @@ BYTES_PER_PARAMETER = 12
 
 
 class Checkpointer:
-    """Writes and reads the checkpoints of one run (all methods are collective).
+    """Writes and reads checkpoints (all methods are collective).
 
     Args:
         engine: whose state is kept.
-        run_directory: a directory that all ranks share.
-        keep: number of checkpoints to keep.
-        identity: what a checkpoint must agree on to be loaded: names and plain values.
+        directory: of the line of training whose checkpoints they are; all ranks share it.
+        keep: number of checkpoints to keep, beside protected ones.
+        identity: what a checkpoint must agree on to be loaded: names and plain values; of a list,
+            its first entries, as many as had begun when it was written.
     """
 
     def __init__(
-        self, engine: Engine, run_directory: Path, keep: int, identity: Mapping[str, Any]
+        self, engine: Engine, directory: Path, keep: int, identity: Mapping[str, Any]
     ) -> None:
-        self.engine, self.run_directory = engine, run_directory
+        self.engine, self.directory = engine, directory
         self.keep, self.identity = keep, dict(identity)
         self.master = MasterState(engine.deepspeed.optimizer)
         self.mesh = DeviceMesh.from_group(tensor_group(), "cpu")
 
-    def save(self, step: int) -> Path:
+    def save(
+        self,
+        step: int,
+        line: Mapping[str, Any] | None = None,
+        protected: Collection[int] = (),
+        begun: int | None = None,
+    ) -> Path:
         """Write the state after ``step`` optimizer steps.
+
+        Args:
+            step: optimizer steps done.
+            line: what else :meth:`load` is to give back: JSON values.
+            protected: steps whose checkpoints are not to be deleted.
+            begun: entries of the identity's lists that have begun; default: all.
 
         Raises:
             UserError: it could not be written; earlier checkpoints are as they were.
         """
-        path = checkpoint_path(self.run_directory, step)
+        path = checkpoint_path(self.directory, step)
         partial = path.with_name(path.name + PARTIAL)
         tensors = self._tensors()
         try:
             on_main_rank(self.engine.world, lambda: self._make_room(partial))
             save_tensors(tensors, partial)
-            on_main_rank(self.engine.world, lambda: self._finish(step, partial, path))
+            identity = {
+                k: v[:begun] if isinstance(v, list) else v for k, v in self.identity.items()
+            }
+            state = {**self._small_state(step), "identity": identity, "line": dict(line or {})}
+            on_main_rank(self.engine.world, lambda: self._finish(state, partial, path, protected))
         except (OSError, UserError, CheckpointException) as error:
             if self.engine.world.is_main:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -95,15 +115,17 @@ class Checkpointer:
             partial.rmdir()
             raise OSError(f"needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free")
 
-    def _finish(self, step: int, partial: Path, path: Path) -> None:
-        (partial / STATE).write_text(json.dumps(self._small_state(step), indent=1))
+    def _finish(
+        self, state: dict[str, Any], partial: Path, path: Path, protected: Collection[int]
+    ) -> None:
+        (partial / STATE).write_text(json.dumps(state, indent=1))
         files = sorted(file for file in partial.iterdir() if file.is_file())
         write_manifest(partial, {file.name: sha256_of(file) for file in files})
         _sync(partial)
         if path.exists():
             shutil.rmtree(path)
         partial.rename(path)
-        delete_older(self.run_directory, self.keep)
+        delete_older(self.directory, self.keep, set(protected))
 
     def _small_state(self, step: int) -> dict[str, Any]:
         deepspeed = self.engine.deepspeed
@@ -112,7 +134,6 @@ class Checkpointer:
         scaler = getattr(self.master.optimizer, "loss_scaler", None)
         return {
             "step": step,
-            "identity": self.identity,
             "layout": str(self.engine.world.layout),
             "optimizer": self.master.scalars(),
             "configured_rate": self.engine.deepspeed.optimizer_params().get("lr"),
@@ -144,7 +165,7 @@ class Checkpointer:
 
         What a kill left half written is deleted.
         """
-        return on_main_rank(self.engine.world, lambda: _newest_sound(self.run_directory))
+        return on_main_rank(self.engine.world, lambda: _newest_sound(self.directory))
 
     def verify(self, path: Path) -> None:
         """Check a checkpoint's files against their checksums.
@@ -156,17 +177,25 @@ class Checkpointer:
 
     def set_aside_after(self, step: int) -> list[Path]:
         """Take later checkpoints than ``step`` out of the way; their new names."""
-        return on_main_rank(self.engine.world, lambda: set_aside_after(self.run_directory, step))
+        return on_main_rank(self.engine.world, lambda: set_aside_after(self.directory, step))
 
-    def load(self, path: Path) -> int:
-        """Read a checkpoint into the engine; the number of optimizer steps it holds.
+    def load(self, path: Path, *, tensors_only: bool = False) -> tuple[int, dict[str, Any]]:
+        """Read a checkpoint into the engine.
+
+        Args:
+            path: a sound checkpoint.
+            tensors_only: take weights and moments, but keep step, learning rate and scheduler.
+
+        Returns:
+            The number of optimizer steps it holds, and what ``save`` was given as ``line``.
 
         Raises:
             UserError: it belongs to another recipe.
         """
         state = json.loads((path / STATE).read_text())
         for name, value in self.identity.items():
-            if state["identity"].get(name) != value:
+            then = state["identity"].get(name)
+            if then != (value[: len(then)] if isinstance(value, list) and then else value):
                 raise UserError(f"{path}: belongs to another {name} (choose another run_directory)")
         kinds = {key.split("/", 1)[0] for key in tensor_sizes(path)}
         self.master.prepare(sorted(kinds - {WEIGHT}), state["optimizer"])
@@ -181,8 +210,34 @@ class Checkpointer:
             whole = {kind: _local(tensors[f"{kind}/{name}"]) for kind in kinds}
             self.master.write(parameter, whole)
         self.master.finish()
-        self._restore(state)
-        return int(state["step"])
+        if not tensors_only:
+            self._restore(state)
+        return int(state["step"]), state["line"]
+
+    def grow(self, path: Path, entering: Mapping[str, str], trained: Sequence[str]) -> None:
+        """Give entering capacities their first weights, and fresh moments.
+
+        Args:
+            path: the checkpoint that holds the engine's present weights.
+            entering, trained: see :class:`tsjt_ds.model.growth.Growth`.
+        """
+        names = [k.removeprefix(f"{WEIGHT}/") for k in tensor_sizes(path) if k.startswith(WEIGHT)]
+        read = partial(load_weight, path)
+        growth = Growth(self.engine.composite, entering, trained, names, read)
+        for name, parameter in self.engine.model.canonical_parameters():
+            if growth.is_new(name):
+                weight = self._slice(parameter, growth.value(name))
+                moments = self.master.read(parameter).keys() - {WEIGHT}
+                zeros = {kind: torch.zeros_like(weight) for kind in moments}
+                self.master.write(parameter, {WEIGHT: weight, **zeros})
+        self.master.finish()
+
+    def _slice(self, parameter: Any, whole: Tensor) -> Tensor:
+        """This tensor rank's part."""
+        if not getattr(parameter, "tensor_model_parallel", False):
+            return whole
+        rank, size = self.mesh.get_local_rank(), self.mesh.size()
+        return whole.chunk(size, dim=parameter.partition_dim)[rank].contiguous()
 
     def _empty(self, parameter: nn.Parameter) -> Tensor:
         shape = self.master.shape(parameter)

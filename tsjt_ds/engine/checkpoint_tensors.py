@@ -71,6 +71,14 @@ def load_weights(checkpoint: Path) -> dict[str, Tensor]:
     return {key.removeprefix(f"{WEIGHT}/"): tensor for key, tensor in tensors.items()}
 
 
+def load_weight(checkpoint: Path, name: str) -> Tensor:
+    """One whole fp32 weight by its canonical name."""
+    key = f"{WEIGHT}/{name}"
+    tensors = {key: torch.zeros(tensor_sizes(checkpoint)[key], dtype=torch.float32)}
+    load_tensors(tensors, checkpoint, alone=True)
+    return tensors[key]
+
+
 def _quietly(call: Callable[..., Any], tensors: dict[str, Any], path: Path, **options: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -136,7 +136,7 @@ class Engine(ABC):
         """
         for hook in self.hooks:
             hook.on_step_begin(self, step)
-        learning_rate = float(self.deepspeed.get_lr()[0])
+        learning_rate = float(max(self.deepspeed.get_lr()))
         self.router_counts.reset()
         objective, losses = self._run(micro_batches)
         norm = self.deepspeed.get_global_grad_norm()

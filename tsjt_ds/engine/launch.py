@@ -14,6 +14,7 @@ from typing import TextIO
 import torch
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig, load_deepspeed_config
+from tsjt_ds.config.diagnostics_rules import check_diagnostics
 from tsjt_ds.config.layout_rules import check_layout
 from tsjt_ds.config.recipe import Recipe, load_recipe
 from tsjt_ds.data.prepared import PreparedData
@@ -130,12 +131,18 @@ def _check(args: argparse.Namespace) -> tuple[Recipe, DeepSpeedConfig, PreparedD
     if recipe is not None and config is not None:
         with _collected(mistakes):
             check_layout(recipe, config.tsjt, str(args.deepspeed_config))
+        with _collected(mistakes):
+            check_diagnostics(recipe, config)
     with _collected(mistakes):
         check_resume_path(args.resume)
     if recipe is not None:
         with _collected(mistakes):
             prepared = PreparedData.open(recipe.prepared_path)
             prepared.check(recipe)
+            if config is not None and recipe.teacher is not None:
+                from tsjt_ds.model.teacher import check_teacher
+
+                check_teacher(recipe, prepared, config.tsjt.tensor)
         with _collected(mistakes):
             check_run_directory(recipe, args.resume)
     if mistakes or recipe is None or config is None or prepared is None:

@@ -27,6 +27,7 @@ class MasterState:
         self.inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
         self.is_plain = optimizer is self.inner
         self.is_stage3 = isinstance(optimizer, DeepSpeedZeroOptimizer_Stage3)
+        self._is_linked = False
 
     def shape(self, parameter: Any) -> torch.Size:
         """The whole shape, on this tensor rank."""
@@ -37,6 +38,8 @@ class MasterState:
         if self.is_plain:
             moments = {k: v for k, v in self.inner.state[parameter].items() if v.dim()}
             return {WEIGHT: parameter.detach(), **moments}
+        if not self._is_linked:
+            self._link()
         state = {name: safe_get_full_optimizer_state(parameter, name) for name in self._moments()}
         state[WEIGHT] = safe_get_full_fp32_param(parameter)
         return {name: tensor.view(self.shape(parameter)) for name, tensor in state.items()}
@@ -48,8 +51,17 @@ class MasterState:
             self.inner.state[flat] |= {n: torch.tensor(value) for n, value in scalars.items()}
         for group in self.inner.param_groups:
             group.update({name: int(value) for name, value in scalars.items() if name in group})
+        self._link()
+
+    def _link(self) -> None:
+        """Let parameters know their moments.
+
+        DeepSpeed does so after its first parameter group's first step, when the others have none.
+        """
         if not self.is_plain and not self.is_stage3:
+            self.optimizer._hp_optimizer_states_linked = False
             self.optimizer._lazy_init_hp_params_optimizer_state()
+        self._is_linked = True
 
     def write(self, parameter: Any, state: dict[str, Tensor]) -> None:
         """Put back what :meth:`read` gave; call :meth:`finish` after the last parameter."""

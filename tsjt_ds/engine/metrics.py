@@ -1,7 +1,6 @@
 """What a user sees of a running training: metrics.jsonl, TensorBoard, a progress line."""
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ import torch
 
 from tsjt_ds.data.plan import Plan
 from tsjt_ds.engine.engine import Engine, StepResult
+from tsjt_ds.engine.meter import Meter
+from tsjt_ds.engine.records import drop_records_from
 from tsjt_ds.engine.schedule import Schedule
 
 METRICS = "metrics.jsonl"
@@ -19,36 +20,39 @@ class MetricsHook:
     """Reports every step from the main rank.
 
     Args:
-        run_directory: where ``metrics.jsonl`` and ``tensorboard/`` are kept.
+        directory: where ``metrics.jsonl`` and ``tensorboard/`` are kept.
         schedule: names the stage of a step.
-        plan: tells a step's target tokens and epoch.
+        plan: tells a step's source tokens and epoch.
+        meter: tells a step's target tokens and FLOPs; comes before this among the hooks.
         first_step: the step training starts at.
         log_interval: steps between progress lines.
     """
 
     def __init__(
         self,
-        run_directory: Path,
+        directory: Path,
         schedule: Schedule,
         plan: Plan,
+        meter: Meter,
         first_step: int,
         log_interval: int,
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.schedule, self.plan, self.log_interval = schedule, plan, log_interval
+        self.schedule, self.plan, self.meter = schedule, plan, meter
+        self.log_interval = log_interval
         self.first_step = first_step
-        self.file = (run_directory / METRICS).open("a", encoding="utf-8")
-        self.board = SummaryWriter(str(run_directory / "tensorboard"), purge_step=first_step)
+        self.file = (directory / METRICS).open("a", encoding="utf-8")
+        self.board = SummaryWriter(str(directory / "tensorboard"), purge_step=first_step)
         self.last = time.perf_counter()
         self.seconds = 0.0
 
     def on_step_begin(self, engine: Engine, step: int) -> None:
         """Nothing: a step's clock starts at the end of the last, so that waiting counts."""
 
-    def restart_clock(self) -> None:
-        """Leave out of the next step's time what was done since the last."""
-        self.last = time.perf_counter()
+    def leave_out(self, seconds: float) -> None:
+        """Leave out of the next step's time so many seconds that were spent on something else."""
+        self.last += seconds
 
     def on_step_end(self, engine: Engine, step: int, result: StepResult) -> None:
         """Write the step's line."""
@@ -56,7 +60,7 @@ class MetricsHook:
         seconds, self.last = now - self.last, now
         self.seconds += seconds
         stage = self.schedule.at(step)
-        tokens = self.plan.target_tokens(step)
+        tokens = self.meter.last.target_tokens
         record = {
             "step": step,
             "stage": stage.name,
@@ -66,7 +70,9 @@ class MetricsHook:
             "objective": result.objective,
             "grad_norm": result.grad_norm,
             "learning_rate": result.learning_rate,
+            "source_tokens": self.plan.source_tokens(step),
             "target_tokens": tokens,
+            "flops": self.meter.last.flops,
             "seconds": round(seconds, 6),
             "target_tokens_per_second": round(tokens / seconds, 1),
         }
@@ -110,23 +116,9 @@ class MetricsHook:
         self.board.close()
 
 
-def drop_metrics_from(run_directory: Path, step: int) -> None:
+def drop_metrics_from(directory: Path, step: int) -> None:
     """Drop what was logged of ``step`` and later ones: it is about to be done again."""
-    path = run_directory / METRICS
-    if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if _step_of(line) < step]
-    replacement = path.with_suffix(".partial")
-    replacement.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-    replacement.replace(path)
-
-
-def _step_of(line: str) -> int:
-    try:
-        return int(json.loads(line)["step"])
-    except ValueError:  # Cut short by a kill.
-        return sys.maxsize
+    drop_records_from(directory / METRICS, step)
 
 
 def _clock(seconds: float) -> str:

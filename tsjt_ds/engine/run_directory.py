@@ -18,13 +18,13 @@ from tsjt_ds.engine.checkpoint_files import MANIFEST, complete_checkpoints
 from tsjt_ds.errors import UserError
 
 RECORDED = ("tsjt-ds", "torch", "deepspeed", "megatron-core", "numpy", "sentencepiece")
-NOT_IDENTITY = {"run_directory", "evaluation"}
+NOT_IDENTITY = {"run_directory", "evaluation", "validation", "diagnostics"}
 """Recipe keys that may change between two starts of a run."""
 
 
-def training_identity(recipe: Recipe) -> dict[str, Any]:
+def training_identity(recipe: Recipe, with_schedule: bool = True) -> dict[str, Any]:
     """The part of a recipe that decides the trained weights, flattened to ``key.path: value``."""
-    values = recipe.model_dump(exclude=NOT_IDENTITY)
+    values = recipe.model_dump(exclude=NOT_IDENTITY | (set() if with_schedule else {"schedule"}))
     # Checkpoints know their data by its fingerprint.
     for key in ("prepared", "train", "dev", "test"):
         del values["data"][key]

@@ -1,4 +1,4 @@
-"""The train loop: steps through the schedule, with checkpoints."""
+"""The train loop over a run's lines: first jointly, then each capacity alone if it is asked for."""
 
 import hashlib
 import json
@@ -7,17 +7,21 @@ from pathlib import Path
 from tsjt_ds.config.deepspeed import DeepSpeedConfig
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.data.loader import MicroBatches
-from tsjt_ds.data.plan import build_plan
+from tsjt_ds.data.plan import Plan, build_plan
 from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.data.rows import RowReader
-from tsjt_ds.engine.checkpoint import Checkpointer
-from tsjt_ds.engine.engine import build_engine
-from tsjt_ds.engine.hook import JointLossHook
-from tsjt_ds.engine.metrics import MetricsHook, drop_metrics_from
+from tsjt_ds.engine.checkpoint_files import SEPARATE, separate_line
+from tsjt_ds.engine.diagnostics import GradientDiagnostics
+from tsjt_ds.engine.engine import Engine, EngineHook, build_engine
+from tsjt_ds.engine.line import Line
+from tsjt_ds.engine.meter import Meter
+from tsjt_ds.engine.router_load import RouterLoadHook
 from tsjt_ds.engine.run_directory import training_identity
-from tsjt_ds.engine.schedule import joint_schedule
+from tsjt_ds.engine.schedule import joint_schedule, separate_schedules
+from tsjt_ds.engine.setup import Setup
 from tsjt_ds.model.composite import Composite
-from tsjt_ds.parallel.groups import World, on_main_rank
+from tsjt_ds.model.teacher import load_teacher
+from tsjt_ds.parallel.groups import World
 
 
 class Trainer:
@@ -27,38 +31,29 @@ class Trainer:
         self, recipe: Recipe, config: DeepSpeedConfig, world: World, prepared: PreparedData
     ) -> None:
         self.recipe, self.config, self.world = recipe, config, world
-        self.schedule = joint_schedule(recipe.schedule)
-        self.plan = build_plan(prepared, recipe.data, config.rows_per_step, recipe.seed)
-        self.batches = MicroBatches(
-            self.plan,
-            self._reader(prepared),
-            micro_batch_rows=config.micro_batch_rows,
-            accumulation=config.accumulation,
-            data_rank=world.coordinates.data,
-            data_size=world.layout.data,
-        )
-        composite = Composite(recipe)
-        self.engine = build_engine(composite, world, config, not self.schedule.moves_all())
-        self.engine.hooks.append(JointLossHook(self.schedule, self.plan.target_tokens_by_row))
-        self.checkpointer = Checkpointer(
-            self.engine,
-            recipe.run_path,
-            config.tsjt.keep_checkpoints,
+        plan = build_plan(prepared, recipe.data, config.rows_per_step, recipe.seed)
+        self.joint = joint_schedule(recipe.schedule)
+        engine = self._build_engine()
+        teacher = load_teacher(recipe, prepared, world)
+        if teacher is not None:
+            engine.attach_teacher(teacher)
+        self.setup = Setup(
+            recipe=recipe,
+            config=config,
+            world=world,
+            prepared=prepared,
+            plan=plan,
+            batches=self._batches(plan, prepared),
+            engine=engine,
+            meter=Meter(recipe, teacher.row_flops if teacher else 0.0),
             identity={
-                "recipe": _digest(training_identity(recipe)),
+                "recipe": _digest(training_identity(recipe, with_schedule=False)),
+                "stages": [_digest(stage.model_dump()) for stage in recipe.schedule.stages],
                 "data": prepared.fingerprint,
                 "train_batch_size": config.rows_per_step,
                 "optimizer.type": config.raw["optimizer"]["type"],
             },
-        )
-
-    def _reader(self, prepared: PreparedData) -> RowReader:
-        data = self.recipe.data
-        return RowReader(
-            prepared,
-            data.trained_directions,
-            row_source_tokens=data.row_source_tokens,
-            row_target_tokens=data.row_target_tokens,
+            hooks=self._hooks,
         )
 
     def train(self, resume: str) -> None:
@@ -67,64 +62,75 @@ class Trainer:
         Args:
             resume: ``auto``, ``none`` or a checkpoint's path.
         """
-        step = self._resume(resume)
-        metrics = self._start_metrics(step)
-        while step < self.schedule.steps:
-            self.engine.train_step(step, self.batches.step(step))
-            step += 1
-            if self._is_due(step):
-                self.checkpointer.save(step)
-                if metrics is not None:
-                    metrics.restart_clock()
-        self.batches.close()
-        if metrics is not None:
-            metrics.close()
+        joint = Line(self.setup, self.recipe.run_path, self.joint)
+        end = joint.train(self._start(joint, resume))
+        separate = separate_schedules(self.recipe.schedule, list(self.recipe.model.capacities), end)
+        for capacity, schedule in separate.items():
+            line = Line(self.setup, separate_line(self.recipe.run_path, capacity), schedule)
+            line.train(self._start_alone(line, resume, joint, end))
+        self.setup.batches.close()
 
-    def _is_due(self, step: int) -> bool:
-        """Whether a checkpoint is due after ``step`` steps: at intervals and stages' ends."""
-        ends_stage = step == self.schedule.steps or self.schedule.at(step).step_in_stage == 0
-        return ends_stage or step % self.config.tsjt.checkpoint_interval == 0
+    def _start(self, line: Line, resume: str) -> int:
+        """Load what the joint line goes on from; the step it is at."""
+        path = self._checkpoint_of(line, resume)
+        if path is not None:
+            return line.resume(path)
+        if resume == "auto":
+            self.setup.say("no checkpoint to resume from: training starts at step 0")
+        return line.start(0)
 
-    def _start_metrics(self, step: int) -> MetricsHook | None:
-        interval = self.config.tsjt.log_interval
-        path = self.recipe.run_path
-        on_main_rank(self.world, lambda: drop_metrics_from(path, step))
-        if not self.world.is_main:
-            return None
-        hook = MetricsHook(path, self.schedule, self.plan, step, interval)
-        self.engine.hooks.append(hook)
-        return hook
+    def _start_alone(self, line: Line, resume: str, joint: Line, end: int) -> int:
+        """Load what a separate line goes on from: its own newest checkpoint, or the joint end."""
+        path = self._checkpoint_of(line, resume)
+        if path is not None:
+            return line.resume(path)
+        self.setup.say(f"{line.directory.name} continues alone from step {end}")
+        return line.start_from(joint, end)
 
-    def _resume(self, resume: str) -> int:
-        if resume == "none":
-            return 0
-        if resume != "auto":
-            self.checkpointer.verify(Path(resume))
-            return self._load(Path(resume))
-        path, messages = self.checkpointer.find()
+    def _checkpoint_of(self, line: Line, resume: str) -> Path | None:
+        """The checkpoint of ``line`` to resume from, if there is one."""
+        named = None if resume in ("auto", "none") else Path(resume)
+        if named is not None and named.resolve().parents[1] == line.directory.resolve():
+            line.checkpointer.verify(named)
+            return named
+        is_joint = line.schedule is self.joint
+        if resume == "none" or (named and not is_joint and SEPARATE not in named.parts):
+            return None  # The joint line was gone back on: what followed from it is void.
+        path, messages = line.checkpointer.find()
         for message in messages:
-            self._say(message)
-        if path is None:
-            self._say("no checkpoint to resume from: training starts at step 0")
-            self._set_aside_after(0)
-            return 0
-        return self._load(path)
+            self.setup.say(message)
+        return path
 
-    def _load(self, path: Path) -> int:
-        step = self.checkpointer.load(path)
-        self._say(f"resumed from {path} at step {step} of {self.schedule.steps}")
-        self._set_aside_after(step)
-        if step >= self.schedule.steps:
-            self._say("this run is done")
-        return step
+    def _build_engine(self) -> Engine:
+        schedule = self.recipe.schedule
+        in_groups = schedule.separate_stage is not None or not self.joint.moves_all()
+        return build_engine(Composite(self.recipe), self.world, self.config, in_groups)
 
-    def _set_aside_after(self, step: int) -> None:
-        for path in self.checkpointer.set_aside_after(step):
-            self._say(f"{path.name}: kept under this name, since training goes on before it")
+    def _batches(self, plan: Plan, prepared: PreparedData) -> MicroBatches:
+        data, config, world = self.recipe.data, self.config, self.world
+        reader = RowReader(
+            prepared,
+            data.trained_directions,
+            row_source_tokens=data.row_source_tokens,
+            row_target_tokens=data.row_target_tokens,
+        )
+        return MicroBatches(
+            plan,
+            reader,
+            micro_batch_rows=config.micro_batch_rows,
+            accumulation=config.accumulation,
+            data_rank=world.coordinates.data,
+            data_size=world.layout.data,
+        )
 
-    def _say(self, message: str) -> None:
-        if self.world.is_main:
-            print(message, flush=True)
+    def _hooks(self, directory: Path) -> list[EngineHook]:
+        hooks: list[EngineHook] = []
+        if any(capacity.experts > 1 for capacity in self.recipe.model.capacities.values()):
+            hooks.append(RouterLoadHook(directory, self.config.tsjt.log_interval))
+        if self.recipe.diagnostics.interval:
+            interval = self.recipe.diagnostics.interval
+            hooks.append(GradientDiagnostics(directory, interval, self.setup.batches.first))
+        return hooks
 
 
 def _digest(values: dict[str, object]) -> str:

@@ -1,0 +1,165 @@
+"""Schedules: growth, best carried over, plateaus, separation; restarts change nothing."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from tests.ranks import run_ranks
+from tests.system.conftest import write_config
+from tsjt_ds.config.deepspeed import load_deepspeed_config
+from tsjt_ds.config.recipe import load_recipe
+from tsjt_ds.data.prepared import PreparedData
+from tsjt_ds.engine.checkpoint_files import complete_checkpoints
+from tsjt_ds.engine.checkpoint_tensors import load_weights
+from tsjt_ds.parallel.groups import World
+from tsjt_ds.parallel.layout import Layout
+
+HALF = {"low": 0.5, "high": 0.5}
+KL = {"teacher": "high", "student": "low", "weight": [0.0, 1.0], "temperature": 2.0}
+SCHEDULES: dict[str, list[dict[str, Any]]] = {
+    "grow": [
+        {"name": "first", "steps": 4, "weights": {"low": 1.0, "high": 0.0}},
+        {
+            "name": "both",
+            "steps": 5,
+            "grow": {"high": "identity"},
+            "weights": {"low": [0.5, 0.2], "high": [0.5, 0.8]},
+            "supervise": {"low": 0.5},
+            "consistency": [KL],
+            "learning_rate": {"factor": 0.5, "warmup_steps": 2},
+        },
+    ],
+    "best": [
+        # The learning rate makes it worse and worse, so that the stage ends on a plateau.
+        {
+            "name": "bad",
+            "steps": 20,
+            "weights": HALF,
+            "learning_rate": {"factor": 3000.0},
+            "until": {"figure": "high", "patience": 2},
+            "carry_best": "mean",
+        },
+        {"name": "good", "steps": 4, "weights": HALF, "trainable": ["shared", "low"]},
+    ],
+    "separate": [
+        {"name": "joint", "steps": 4, "weights": HALF},
+        {"name": "alone", "separate": {"low": 4, "high": 3}},
+    ],
+}
+
+
+class StoppedError(Exception):
+    """Stands for a kill between two steps."""
+
+
+def train(world: World, recipe_file: Path, config_file: Path, stop_before: int) -> int:
+    """Train until ``stop_before`` steps are done in this process; how many were."""
+    from tsjt_ds.engine.trainer import Trainer
+
+    torch.set_num_threads(1)
+    recipe = load_recipe(recipe_file)
+    config = load_deepspeed_config(config_file, [], world_size=world.layout.world_size)
+    trainer = Trainer(recipe, config, world, PreparedData.open(recipe.prepared_path))
+    engine, done = trainer.setup.engine, 0
+    real_step = engine.train_step
+
+    def counted(*args: Any) -> Any:
+        nonlocal done
+        if done == stop_before:
+            raise StoppedError
+        done += 1
+        return real_step(*args)
+
+    engine.train_step = counted  # type: ignore[method-assign]
+    with contextlib.suppress(StoppedError):
+        trainer.train("auto")
+    return done
+
+
+def write_recipe(digits: Path, name: str, stages: list[dict[str, Any]], run: Path) -> Path:
+    recipe = yaml.safe_load((digits / "recipe.yaml").read_text())
+    recipe["schedule"]["stages"] = stages
+    recipe["run_directory"] = str(run)
+    recipe["model"] |= {"dropout": 0.1, "d_model": 32, "ffn_dim": 64}
+    recipe["validation"] = {"interval": 2, "max_segments": 20}
+    path = run.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def weights_of(run: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """The final weights of every line."""
+    lines = [run, *sorted((run / "separate").glob("*"))]
+    return {line.name: load_weights(complete_checkpoints(line)[-1]) for line in lines}
+
+
+def records(run: Path, file: str) -> list[Any]:
+    """Everything in a file of records, times aside."""
+    found = []
+    for path in sorted(run.rglob(file)):
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            found.append({k: v for k, v in record.items() if "second" not in k})
+    return found
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("schedule", "stops"),
+    [("grow", [3, 1, 3]), ("best", [5, 2, 2]), ("separate", [4, 2, 3])],
+    ids=["grow", "best", "separate"],
+)
+def test_a_restart_anywhere_changes_nothing(
+    digits: Path, tmp_path: Path, schedule: str, stops: list[int]
+) -> None:
+    config = write_config(tmp_path / "ds.json", checkpoint_interval=1, keep_checkpoints=2)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    recipes = [write_recipe(digits, schedule, SCHEDULES[schedule], run) for run in (whole, broken)]
+    run_ranks(train, Layout(), recipes[0], config, 1000)
+    for stop in [*stops, 1000]:
+        run_ranks(train, Layout(), recipes[1], config, stop)
+    expected, found = weights_of(whole), weights_of(broken)
+    assert [*expected] == ["whole", *(["high", "low"] if schedule == "separate" else [])]
+    for (_, then), (_, now) in zip(expected.items(), found.items(), strict=True):
+        assert all(torch.equal(then[name], now[name]) for name in then)
+    for file in ("metrics.jsonl", "validation.jsonl"):
+        assert records(broken, file) == records(whole, file)
+        assert records(whole, file)
+
+
+@pytest.mark.system
+def test_a_plateau_ends_the_stage_and_the_best_goes_on(digits: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "ds.json", checkpoint_interval=100)
+    run = tmp_path / "run"
+    recipe = write_recipe(digits, "best", SCHEDULES["best"], run)
+    run_ranks(train, Layout(), recipe, config, 1000)
+    stages = [record["stage"] for record in records(run, "metrics.jsonl")]
+    assert 4 < stages.count("bad") < 20
+    assert stages.count("good") == 4
+    figures = records(run, "validation.jsonl")
+    bad = [f for f in figures if f["stage"] == "bad"]
+    best = min(sum(f["mean"].values()) for f in bad)
+    after = next(f for f in figures if f["stage"] == "good")
+    assert sum(bad[-1]["mean"].values()) > best + 0.02
+    assert sum(after["mean"].values()) < best + 0.005
+
+
+@pytest.mark.system
+def test_growth_starts_as_the_function_of_the_low_capacity(digits: Path, tmp_path: Path) -> None:
+    """With a rate of nothing after the boundary, high's dev loss is low's, to rounding."""
+    config = write_config(tmp_path / "ds.json", pipeline=2, checkpoint_interval=100)
+    run = tmp_path / "run"
+    still = {"learning_rate": {"factor": 1e-9}}
+    recipe = write_recipe(
+        digits, "grow", [SCHEDULES["grow"][0], {**SCHEDULES["grow"][1], **still}], run
+    )
+    run_ranks(train, Layout(2, 1, 1), recipe, config, 1000)
+    figures = records(run, "validation.jsonl")
+    assert [sorted(f["mean"]) for f in figures[:3]] == [["low"], ["low"], ["high", "low"]]
+    assert figures[2]["mean"]["high"] == pytest.approx(figures[2]["mean"]["low"], abs=1e-4)
+    assert figures[2]["mean"]["low"] == pytest.approx(figures[1]["mean"]["low"], abs=1e-4)

@@ -1,0 +1,242 @@
+"""A line of training: stages one after another, in one directory.
+
+The joint line trains all capacities; where a recipe separates them, each continues on a line of its
+own, from the joint line's end.
+"""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tsjt_ds.config.stages import at_ends
+from tsjt_ds.engine.best import BestTracker
+from tsjt_ds.engine.bleu import BackgroundBleu, drop_bleu_after
+from tsjt_ds.engine.checkpoint import Checkpointer
+from tsjt_ds.engine.checkpoint_files import checkpoint_path
+from tsjt_ds.engine.diagnostics import DIAGNOSTICS
+from tsjt_ds.engine.engine import EngineHook
+from tsjt_ds.engine.hook import JointLossHook
+from tsjt_ds.engine.meter import Totals
+from tsjt_ds.engine.metrics import MetricsHook, drop_metrics_from
+from tsjt_ds.engine.records import drop_records_from
+from tsjt_ds.engine.router_load import ROUTER_LOAD
+from tsjt_ds.engine.schedule import Schedule
+from tsjt_ds.engine.setup import Setup
+from tsjt_ds.engine.validation import DevFigures, Validator, drop_validations_from
+from tsjt_ds.parallel.groups import on_main_rank
+
+
+class Line:
+    """Trains one schedule, and can go on from any of its checkpoints (all methods are collective).
+
+    Args:
+        setup: the run's engine and data.
+        directory: where the line's checkpoints and records are kept.
+        schedule: its stages.
+    """
+
+    def __init__(self, setup: Setup, directory: Path, schedule: Schedule) -> None:
+        self.setup, self.directory, self.schedule = setup, directory, schedule
+        self.engine, self.recipe = setup.engine, setup.recipe
+        tsjt = setup.config.tsjt
+        self.checkpointer = Checkpointer(
+            self.engine, directory, tsjt.keep_checkpoints, setup.identity
+        )
+        self.best, self.best_of_stage = BestTracker(), BestTracker()
+        self.entered = 0
+        self.validator: Validator | None = None
+        self.bleu: BackgroundBleu | None = None
+        self.metrics: MetricsHook | None = None
+
+    def start(self, step: int) -> int:
+        """Begin at ``step`` with the engine as it is."""
+        for path in self.checkpointer.set_aside_after(step):
+            self.setup.say(f"{path.name}: kept under this name, since training goes on before it")
+        return step
+
+    def start_from(self, other: "Line", end: int) -> int:
+        """Begin where another line came to its end, or at the best it was asked to carry over."""
+        path = checkpoint_path(other.directory, end)
+        step, state = self.checkpointer.load(path)
+        self._count_on(state)
+        carried = other.schedule.stages[-1].carry_best
+        if carried:
+            best = other.best_of_stage.best_step(carried)
+            self.checkpointer.load(checkpoint_path(other.directory, best), tensors_only=True)
+            self.setup.say(f"it starts from step {best}, the best {carried}")
+        return self.start(step)
+
+    def resume(self, path: Path) -> int:
+        """Go on from a checkpoint of this line; its step."""
+        step, state = self.checkpointer.load(path)
+        self._restore(state)
+        self.setup.say(f"resumed from {path} at step {step} of {self.schedule.steps}")
+        return self.start(step)
+
+    def train(self, step: int) -> int:
+        """Train from ``step`` to the schedule's end; the step it came to."""
+        self._open_records(step)
+        try:
+            while step < self.schedule.steps:
+                self._enter_stage(step)
+                self.engine.train_step(step, self.setup.batches.step(step))
+                step += 1
+                self._after_step(step)
+        except BaseException:
+            self._close_records(wait=False)
+            raise
+        self._close_records(wait=True)
+        return step
+
+    def _enter_stage(self, step: int) -> None:
+        """At a stage's first step: carry its predecessor's best over, and let capacities grow.
+
+        The checkpoint of this step holds the state before that, so that a restart does it again.
+        """
+        index = self.schedule.index_of(step)
+        if index == self.entered:
+            return
+        stages, path = self.schedule.stages, checkpoint_path(self.directory, step)
+        carried = stages[index - 1].carry_best
+        if carried:
+            best = self.best_of_stage.best_step(carried)
+            path = checkpoint_path(self.directory, best)
+            self.checkpointer.load(path, tensors_only=True)
+            self.setup.say(
+                f"stage {stages[index].name} starts from step {best}, the best {carried}"
+            )
+        if stages[index].grow:
+            self.checkpointer.grow(path, stages[index].grow, self._trained_before(index))
+            self.setup.say(f"stage {stages[index].name} grows {', '.join(stages[index].grow)}")
+        self.entered, self.best_of_stage = index, BestTracker()
+
+    def _trained_before(self, index: int) -> list[str]:
+        """The capacities that some of this line's stages before ``index`` gave a weight."""
+        weights = [stage.weights for stage in self.schedule.stages[:index]]
+        return [
+            name
+            for name in self.recipe.model.capacities
+            if any(any(at_ends(ramps[name])) for ramps in weights)
+        ]
+
+    def _after_step(self, step: int) -> None:
+        """Validate and write a checkpoint where they are due."""
+        held = time.perf_counter()
+        improved = self._validate(step)
+        with_bleu = self._at_interval(step, self.recipe.validation.bleu_interval)
+        if improved or with_bleu or self._checkpoint_is_due(step):
+            self.checkpointer.save(step, self._state(), self._protected(), self._stages_begun())
+            on_main_rank(self.setup.world, lambda: self.best.write(self.directory))
+        if with_bleu and self.bleu is not None:
+            self.bleu.start(
+                step, time.perf_counter() - held, self._trained_before(self.entered + 1)
+            )
+        if self.metrics is not None:
+            self.metrics.leave_out(time.perf_counter() - held)
+
+    def _validate(self, step: int) -> bool:
+        """Measure the dev figures if they are due; whether one is the best so far."""
+        ends_stage = step == self.schedule.end_of(self.entered)
+        if self.validator is None:
+            return False
+        if not ends_stage and not self._at_interval(step, self.recipe.validation.interval):
+            return False
+        figures = self.validator.measure(
+            self.engine, step, self.setup.meter.totals, self._trained_before(self.entered + 1)
+        )
+        improved = self._update_best(figures)
+        plateau = self.schedule.stages[self.entered].until
+        if plateau and self.best_of_stage.is_plateau(plateau.figure, plateau.patience):
+            self.schedule.end_stage(step)
+            self.setup.say(
+                f"stage {self.schedule.stages[self.entered].name} ends at step {step}: "
+                f"{plateau.patience} validations without a better {plateau.figure}"
+            )
+        return improved
+
+    def _update_best(self, figures: DevFigures) -> bool:
+        plateau = self.schedule.stages[self.entered].until
+        of_stage = self.best_of_stage.update(
+            figures.step, figures.figures(), plateau.min_delta if plateau else 0.0
+        )
+        of_line = self.best.update(figures.step, figures.figures())
+        return of_stage or of_line
+
+    def _checkpoint_is_due(self, step: int) -> bool:
+        ends_stage = step == self.schedule.end_of(self.entered)
+        return ends_stage or self._at_interval(step, self.setup.config.tsjt.checkpoint_interval)
+
+    def _at_interval(self, step: int, interval: int) -> bool:
+        return interval > 0 and step % interval == 0
+
+    def _stages_begun(self) -> int:
+        """Of the recipe's: a separate line's own stage comes after all joint ones."""
+        is_separate = self.schedule.first_step > 0
+        return len(self.recipe.schedule.stages) if is_separate else self.entered + 1
+
+    def _protected(self) -> set[int]:
+        """Steps whose checkpoints are needed still."""
+        steps = self.best.protected_steps() | self.best_of_stage.protected_steps()
+        busy = self.bleu.busy_step() if self.bleu is not None else None
+        return steps if busy is None else steps | {busy}
+
+    def _state(self) -> dict[str, Any]:
+        """What a restart needs beside the engine's state."""
+        return {
+            "ends": self.schedule.ends,
+            "entered": self.entered,
+            "totals": asdict(self.setup.meter.totals),
+            "best": self.best.state(),
+            "best_of_stage": self.best_of_stage.state(),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Take up what :meth:`_state` gave."""
+        self.schedule.ends = list(state["ends"])
+        self.entered = state["entered"]
+        self.best = BestTracker.from_state(state["best"])
+        self.best_of_stage = BestTracker.from_state(state["best_of_stage"])
+        self._count_on(state)
+
+    def _count_on(self, state: dict[str, Any]) -> None:
+        """Go on counting tokens and FLOPs from a checkpoint of this or another line."""
+        self.setup.meter.totals = Totals(**state["totals"])
+
+    def _open_records(self, step: int) -> None:
+        """Make this line's hooks the engine's, and drop what was recorded of steps to be redone."""
+        setup, directory, recipe = self.setup, self.directory, self.recipe
+
+        def prepare() -> None:
+            directory.mkdir(parents=True, exist_ok=True)
+            drop_metrics_from(directory, step)
+            drop_validations_from(directory, step)
+            drop_bleu_after(directory, step)
+            self.best.write(directory)
+            for name in (ROUTER_LOAD, DIAGNOSTICS):
+                drop_records_from(directory / name, step)
+
+        on_main_rank(setup.world, prepare)
+        by_row = setup.plan.target_tokens_by_row
+        hooks: list[EngineHook] = [JointLossHook(self.schedule, by_row), setup.meter]
+        hooks += setup.hooks(directory)
+        if recipe.validation.interval:
+            self.validator = Validator(
+                recipe, setup.prepared, setup.world, directory, self.schedule
+            )
+        if setup.world.is_main:
+            interval = setup.config.tsjt.log_interval
+            self.metrics = MetricsHook(
+                directory, self.schedule, setup.plan, setup.meter, step, interval
+            )
+            hooks.append(self.metrics)
+            if recipe.validation.bleu_interval:
+                self.bleu = BackgroundBleu(recipe, directory)
+        self.engine.hooks[:] = hooks
+
+    def _close_records(self, wait: bool) -> None:
+        self.engine.hooks.clear()
+        if self.metrics is not None:
+            self.metrics.close()
+        if self.bleu is not None:
+            self.bleu.close(wait)

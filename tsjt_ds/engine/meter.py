@@ -1,0 +1,60 @@
+"""What training has cost so far: target tokens and executed floating-point operations."""
+
+from dataclasses import dataclass
+
+from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.engine.engine import Engine, StepResult
+from tsjt_ds.model.cost import training_flops
+
+
+@dataclass
+class Totals:
+    """Since the run's first step, over all ranks; a separate line's include the joint line's."""
+
+    target_tokens: int = 0
+    flops: float = 0.0
+    """Of forward and backward passes, counted from the executed shapes (see ``model.cost``)."""
+
+
+class Meter:
+    """An engine hook that counts every step, on every rank.
+
+    Args:
+        recipe: gives the shapes.
+        teacher_flops: forward FLOPs of the frozen teacher for one row; 0 without one.
+    """
+
+    def __init__(self, recipe: Recipe, teacher_flops: float = 0.0) -> None:
+        self.recipe, self.teacher_flops = recipe, teacher_flops
+        self.totals = Totals()
+        self.last = Totals()
+        """The last step's own."""
+        self._row_flops: dict[frozenset[str], float] = {}
+
+    def on_step_begin(self, engine: Engine, step: int) -> None:
+        """Nothing."""
+
+    def on_step_end(self, engine: Engine, step: int, result: StepResult) -> None:
+        """Add the step."""
+        context = engine.model.context
+        assert context is not None
+        rows = engine.config.micro_batch_rows
+        teacher = self.teacher_flops if context.uses_teacher else 0.0
+        flops = rows * sum(self.row_flops(active) + teacher for active in context.active)
+        self.last = Totals(context.target_tokens, flops)
+        self.totals = Totals(
+            self.totals.target_tokens + context.target_tokens, self.totals.flops + flops
+        )
+
+    def row_flops(self, active: frozenset[str]) -> float:
+        """Forward and backward FLOPs of one row of a micro-batch that computes ``active``."""
+        if active not in self._row_flops:
+            data = self.recipe.data
+            self._row_flops[active] = training_flops(
+                self.recipe.model,
+                self.recipe.tokenizer.vocab_size,
+                data.row_source_tokens,
+                data.row_target_tokens,
+                active,
+            )
+        return self._row_flops[active]
