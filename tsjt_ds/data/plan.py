@@ -83,6 +83,7 @@ class Plan:
         temperature: float = 1.0,
         block_pairs: int = BLOCK_PAIRS,
     ) -> None:
+        self.source: object = None
         self.row_source_tokens = row_source_tokens
         self.row_target_tokens = row_target_tokens
         self.rows_per_step = rows_per_step
@@ -230,7 +231,7 @@ def build_plan(
 ) -> Plan:
     """The plan of a recipe's data section over prepared data."""
     lengths = [prepared.lengths(direction) for direction in config.trained_directions]
-    return Plan(
+    plan = Plan(
         [source for source, _ in lengths],
         [target for _, target in lengths],
         row_source_tokens=config.row_source_tokens,
@@ -239,3 +240,6 @@ def build_plan(
         seed=seed,
         temperature=config.temperature,
     )
+    # The lengths are views of its files, which close with it.
+    plan.source = prepared
+    return plan

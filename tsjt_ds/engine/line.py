@@ -4,6 +4,7 @@ The joint line trains all capacities; where a recipe separates them, each contin
 own, from the joint line's end.
 """
 
+import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -11,19 +12,19 @@ from typing import Any
 
 from tsjt_ds.config.stages import at_ends
 from tsjt_ds.engine.best import BestTracker
-from tsjt_ds.engine.bleu import BackgroundBleu, drop_bleu_after
+from tsjt_ds.engine.bleu import BLEU, BackgroundBleu, drop_bleu_after
 from tsjt_ds.engine.checkpoint import Checkpointer
 from tsjt_ds.engine.checkpoint_files import checkpoint_path
 from tsjt_ds.engine.diagnostics import DIAGNOSTICS
 from tsjt_ds.engine.engine import EngineHook
 from tsjt_ds.engine.hook import JointLossHook
 from tsjt_ds.engine.meter import Totals
-from tsjt_ds.engine.metrics import MetricsHook, drop_metrics_from
+from tsjt_ds.engine.metrics import METRICS, MetricsHook, drop_metrics_from
 from tsjt_ds.engine.records import drop_records_from
 from tsjt_ds.engine.router_load import ROUTER_LOAD
 from tsjt_ds.engine.schedule import Schedule
 from tsjt_ds.engine.setup import Setup
-from tsjt_ds.engine.validation import DevFigures, Validator, drop_validations_from
+from tsjt_ds.engine.validation import VALIDATION, DevFigures, Validator, drop_validations_from
 from tsjt_ds.parallel.groups import on_main_rank
 
 
@@ -68,8 +69,11 @@ class Line:
         return self.start(step)
 
     def resume(self, path: Path) -> int:
-        """Go on from a checkpoint of this line; its step."""
+        """Go on from a checkpoint of this line, or of another run that began alike; its step."""
         step, state = self.checkpointer.load(path)
+        origin = path.resolve().parents[1]
+        if origin != self.directory.resolve():
+            on_main_rank(self.setup.world, lambda: _take_history(origin, self.directory))
         self._restore(state)
         self.setup.say(f"resumed from {path} at step {step} of {self.schedule.steps}")
         return self.start(step)
@@ -176,8 +180,9 @@ class Line:
         return len(self.recipe.schedule.stages) if is_separate else self.entered + 1
 
     def _protected(self) -> set[int]:
-        """Steps whose checkpoints are needed still."""
+        """Steps whose checkpoints are kept: the best, and stages' ends, where others may begin."""
         steps = self.best.protected_steps() | self.best_of_stage.protected_steps()
+        steps |= {self.schedule.end_of(index) for index in range(self.entered)}
         busy = self.bleu.busy_step() if self.bleu is not None else None
         return steps if busy is None else steps | {busy}
 
@@ -240,3 +245,11 @@ class Line:
             self.metrics.close()
         if self.bleu is not None:
             self.bleu.close(wait)
+
+
+def _take_history(origin: Path, directory: Path) -> None:
+    """Copy what another line recorded, where this one has nothing of its own yet."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in (METRICS, VALIDATION, BLEU, ROUTER_LOAD, DIAGNOSTICS):
+        if (origin / name).exists() and not (directory / name).exists():
+            shutil.copyfile(origin / name, directory / name)

@@ -44,8 +44,8 @@ class StageAt:
     def active(self, step: int, micro_batches: int) -> tuple[frozenset[str], ...]:
         """The capacities that each micro-batch of a step computes: the same in every layout.
 
-        Over any span of steps a capacity gets its share to within one micro-batch; the sets of
-        smaller shares lie within those of larger ones, and are spread over data-parallel ranks.
+        Over any span of steps a capacity gets its share to within one micro-batch, spread over
+        data-parallel ranks. Where one share is a multiple of another, its set holds the other's.
         """
         order = sorted(range(micro_batches), key=lambda m: (step + m) * GOLDEN % 1.0)
         active: list[set[str]] = [set() for _ in range(micro_batches)]

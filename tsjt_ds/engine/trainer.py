@@ -88,14 +88,19 @@ class Trainer:
         return line.start_from(joint, end)
 
     def _checkpoint_of(self, line: Line, resume: str) -> Path | None:
-        """The checkpoint of ``line`` to resume from, if there is one."""
-        named = None if resume in ("auto", "none") else Path(resume)
-        if named is not None and named.resolve().parents[1] == line.directory.resolve():
-            line.checkpointer.verify(named)
-            return named
+        """The checkpoint that ``line`` goes on from, if there is one."""
+        if resume == "none":
+            return None
         is_joint = line.schedule is self.joint
-        if resume == "none" or (named and not is_joint and SEPARATE not in named.parts):
-            return None  # The joint line was gone back on: what followed from it is void.
+        if resume != "auto":
+            named = Path(resume)
+            origin = named.resolve().parents[1]
+            is_of_separate = origin.parent.name == SEPARATE
+            if origin == line.directory.resolve() or (is_joint and not is_of_separate):
+                line.checkpointer.verify(named)
+                return named
+            if not is_of_separate:
+                return None  # The joint line was gone back on: what followed from it is void.
         path, messages = line.checkpointer.find()
         for message in messages:
             self.setup.say(message)
