@@ -16,7 +16,8 @@ from tsjt_ds.model.step import StepContext
 from tsjt_ds.parallel.groups import World
 
 FAMILIES: dict[str, Family] = {
-    "one": {"only": (2, 1)},
+    # Named as attributes of torch's classes are.
+    "one": {"half": (2, 1)},
     "two": {"low": (1, 1), "high": (3, 2)},
     "same encoder": {"fast": (3, 1), "slow": (3, 3)},
     "same decoder": {"narrow": (1, 2), "wide": (4, 2)},
@@ -150,6 +151,15 @@ def test_a_capacity_does_not_see_which_others_are_active(world: World, family: s
         sum(output_BTD.square().sum() for output_BTD in streams.outputs_BTD).backward()
         for name, parameter in model.canonical_parameters():
             assert (parameter.grad is not None) == bool(owners(name) & active), name
+
+
+@pytest.mark.parametrize("family", ALL_FAMILIES.values(), ids=ALL_FAMILIES.keys())
+def test_every_parameter_is_some_capacitys(world: World, family: Family) -> None:
+    model = CompositeModel(Composite(tiny_recipe(family)))
+    owners = model.composite.owners()
+    owned = [owners(name) for name, _ in model.canonical_parameters()]
+    assert all(owned)
+    assert frozenset.union(*owned) == family.keys()
 
 
 def test_no_active_capacity(world: World) -> None:

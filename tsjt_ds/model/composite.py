@@ -22,7 +22,7 @@ from tsjt_ds.model.layers import (
 from tsjt_ds.model.seeding import derive_seed, seed_generators
 from tsjt_ds.model.step import StepContext
 from tsjt_ds.model.streams import Streams
-from tsjt_ds.model.wiring import Stack, StreamCounts, Wiring, block_sizes
+from tsjt_ds.model.wiring import Stack, StreamCounts, Wiring
 
 EMBEDDING = "embedding"
 """Key of the tied layer."""
@@ -111,7 +111,7 @@ class Composite:
         d = model.d_model
 
         def feed_forward(stack: Stack, layer: int) -> float:
-            columns = sum(block_sizes(model))
+            columns = sum(wiring.block_sizes(stack, layer))
             counts = wiring.expert_counts(stack, layer)
             others = (max(counts) - 1) * model.ffn_dim if counts else 0
             return 2.0 * d * (columns + others) + d * sum(counts)

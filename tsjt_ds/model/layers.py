@@ -15,7 +15,7 @@ from tsjt_ds.config.model import ModelConfig
 from tsjt_ds.model.experts import SparseFeedForward
 from tsjt_ds.model.seeding import seed_generators
 from tsjt_ds.model.streams import Streams, put_together, select
-from tsjt_ds.model.wiring import Branch, LayerWiring, Stack, Wiring, block_sizes
+from tsjt_ds.model.wiring import Branch, LayerWiring, Stack, Wiring
 from tsjt_ds.parallel.megatron import (
     Init,
     column_parallel,
@@ -121,13 +121,17 @@ class FeedForward(nn.Module):
     """Two linear layers with ReLU between, cut into blocks of columns where a capacity's end.
 
     A capacity goes through the first blocks, which make up its columns; all share the bias.
+
+    Args:
+        model: the composite's configuration.
+        sizes: columns of each block that some capacity has in this layer.
     """
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(self, model: ModelConfig, sizes: Sequence[int]) -> None:
         super().__init__()
-        d, sizes = model.d_model, block_sizes(model)
-        # Xavier's bound is that of the whole matrices.
-        init = _uniform(math.sqrt(6 / (d + sum(sizes))))
+        d = model.d_model
+        # Xavier's bound for the whole matrices.
+        init = _uniform(math.sqrt(6 / (d + model.ffn_dim)))
         self.blocks = nn.ModuleList([Block(d, columns, init) for columns in sizes])
         self.bias = nn.Parameter(torch.zeros(d))
 
@@ -177,6 +181,14 @@ class Layer(nn.Module):
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
+class Norms(nn.ModuleDict):
+    """Final norms by capacity, which may be called like one of the class's own attributes."""
+
+    def __setitem__(self, capacity: str, norm: nn.Module) -> None:
+        # The base class refuses names like half and keys.
+        self._modules[capacity] = norm
+
+
 class StackLayer(Layer):
     """What an encoder and a decoder layer have in common: self-attention and feed-forward.
 
@@ -197,10 +209,10 @@ class StackLayer(Layer):
             self.cross_attn_norm = nn.LayerNorm(model.d_model)
             self.cross_attn = CrossAttention(model)
         self.ffn_norm = nn.LayerNorm(model.d_model)
-        self.ffn = FeedForward(model)
+        self.ffn = FeedForward(model, wiring.block_sizes(stack, index))
         counts = wiring.expert_counts(stack, index)
         self.sparse = SparseFeedForward(model, counts) if counts else None
-        self.final_norms = nn.ModuleDict(
+        self.final_norms = Norms(
             {ending.name: nn.LayerNorm(model.d_model) for ending in self.plan(wiring).endings}
         )
 

@@ -239,6 +239,11 @@ class Wiring:
         owners = self.owners(stack, layer, [])
         return sorted({self.model.experts_at(capacity, layer) for capacity in owners} - {1})
 
+    def block_sizes(self, stack: Stack, layer: int) -> list[int]:
+        """Columns of the feed-forward blocks that active capacities have in a layer."""
+        blocks = [self.signature(c, layer)[0] for c in self.owners(stack, layer, [])]
+        return block_sizes(self.model)[: max(blocks, default=0)]
+
     def counts(self) -> list[StreamCounts]:
         """What is alive after the source embedding, each encoder layer, the target embedding, and
         each decoder layer."""
@@ -263,7 +268,7 @@ def block_ends(model: ModelConfig) -> list[int]:
 
 
 def block_sizes(model: ModelConfig) -> list[int]:
-    """Columns of each block of the feed-forward layers."""
+    """Columns of each block of the widest feed-forward layers."""
     ends = block_ends(model)
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
