@@ -92,7 +92,7 @@ def run_table(args: argparse.Namespace) -> int:
     recipes = {
         plan.run_path(arm, seed).name: plan.recipe(arm, seed)
         for seed in seeds
-        for arm in plan.table.with_teachers(arms)
+        for arm in plan.table.with_needed(arms)
     }
     notes = Notes(plan.directory / "tasks")
     status = 0 if args.status else run_tasks(plan, tasks, notes, args)

@@ -107,8 +107,8 @@ def test_a_wrong_parameter_is_one_clear_line(value: str, message: str) -> None:
 
 
 def test_teachers_come_first() -> None:
-    assert list(table().with_teachers(["two"])) == ["one", "two"]
-    assert list(table().with_teachers(["one"])) == ["one"]
+    assert list(table().with_needed(["two"])) == ["one", "two"]
+    assert list(table().with_needed(["one"])) == ["one"]
     later = {"one": {"recipe": "a", "teacher": "two"}, "two": {"recipe": "b"}}
     with pytest.raises(ValueError, match="'one' has the teacher 'two', no arm before it"):
         table(arms=later)

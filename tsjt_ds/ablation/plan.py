@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from tsjt_ds.ablation.table import Size, Table, recipe_of, recipe_settings
 from tsjt_ds.ablation.tasks import Task
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.data.readers import SPLITS
+from tsjt_ds.engine.checkpoint_files import checkpoint_path, complete_checkpoints
+from tsjt_ds.errors import UserError
 
 TSJT = (sys.executable, "-m", "tsjt_ds.cli")
 
@@ -87,12 +90,12 @@ class AblationPlan:
         return [*own, *(f"{key}={json.dumps(value)}" for key, value in places.items())]
 
     def tasks(self, arms: list[str], seeds: list[int]) -> list[Task]:
-        """All that makes and scores the runs of these arms and of their teachers."""
+        """All that makes and scores the runs of these arms and of those they need."""
         first = next(name for name, arm in self.table.arms.items() if not arm.sequence_level)
         prepare = self._prepare(self.prepared.name, first, seeds[0])
         made = [prepare]
         for seed in seeds:
-            for arm in self.table.with_teachers(arms):
+            for arm in self.table.with_needed(arms):
                 made += self._tasks_of(arm, seed, prepare.name)
         return made
 
@@ -112,6 +115,8 @@ class AblationPlan:
             prepared = self._prepare(run.name, arm, seed, (f"{run.name}.distil",))
             yield prepared
             needs = [prepared.name]
+        if spec.begins:
+            needs.append(f"{self.run_path(spec.begins, seed).name}.train")
         yield self._train(arm, seed, tuple(needs))
         yield self._evaluate(run)
 
@@ -136,7 +141,32 @@ class AblationPlan:
             *("--deepspeed_config", str(self.table_path.parent / self.size.deepspeed)),
             *_as_options(self.settings(arm, seed)),
         )
-        return Task(self.run_path(arm, seed).name, "train", program, arguments, needs)
+        run = self.run_path(arm, seed)
+        return Task(run.name, "train", program, arguments, needs, self._beginning(arm, seed))
+
+    def _beginning(self, arm: str, seed: int) -> tuple[str, ...]:
+        """Where a run that has not begun yet takes its first stages from."""
+        origin, run = self.table.arms[arm].begins, self.run_path(arm, seed)
+        if not origin or complete_checkpoints(run):
+            return ()
+        step = self.shared_steps(arm, origin, seed)
+        return ("--resume", str(checkpoint_path(self.run_path(origin, seed), step)))
+
+    def shared_steps(self, arm: str, origin: str, seed: int) -> int:
+        """Steps of the first stages that two arms have in common.
+
+        Raises:
+            UserError: they have none.
+        """
+        stages = [self.recipe(name, seed).schedule.joint_stages for name in (arm, origin)]
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(*stages, strict=False))
+        steps = sum(stage.steps or 0 for stage, _ in same)
+        if not steps:
+            raise UserError(
+                f"{self.table_path}: arm {arm!r} begins as {origin!r}, but their first stages "
+                "differ (make them equal, or drop begins)"
+            )
+        return steps
 
     def _evaluate(self, run: Path) -> Task:
         arguments = ("evaluate", str(run), *self.size.evaluate)

@@ -30,6 +30,9 @@ class Arm(Section):
     """The arm whose run, of the same seed, teaches: the recipe's ``teacher.run``."""
     sequence_level: bool = False
     """The teacher translates the training text instead."""
+    begins: str = ""
+    """An arm before it whose run, of the same seed, it shares the first stages with: they are not
+    trained again."""
     teacher_capacity: str = "high"
     """Which of the teacher's capacities translates."""
 
@@ -67,6 +70,8 @@ class Table(Section):
                 raise ValueError(f"arm {name!r} has the teacher {arm.teacher!r}, no arm before it")
             if arm.sequence_level and not arm.teacher:
                 raise ValueError(f"arm {name!r} has sequence_level without a teacher (name one)")
+            if arm.begins and arm.begins not in before:
+                raise ValueError(f"arm {name!r} begins as {arm.begins!r}, no arm before it")
             before.append(name)
         return self
 
@@ -89,9 +94,12 @@ class Table(Section):
             for key, value in values.items()
         ]
 
-    def with_teachers(self, arms: list[str]) -> Iterator[str]:
-        """The arms asked for and those that teach them, in the table's order."""
-        wanted = set(arms) | {self.arms[name].teacher for name in arms}
+    def with_needed(self, arms: list[str]) -> Iterator[str]:
+        """The arms asked for and those that they need, in the table's order."""
+        wanted = set(arms)
+        for name, arm in reversed(self.arms.items()):
+            if name in wanted:
+                wanted |= {arm.teacher, arm.begins}
         return (name for name in self.arms if name in wanted)
 
 
