@@ -6,22 +6,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.engine.training import make_engine, train
+from tests.engine.training import make_engine, train, with_stages
 from tests.ranks import run_ranks
 from tests.tiny import tiny_recipe
 from tsjt_ds.config.recipe import Recipe
-from tsjt_ds.config.stages import ScheduleConfig
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.layout import Layout
 
 
-def two_stages(second: dict[str, float]) -> Recipe:
-    stages = [
-        {"name": "joint", "steps": 2, "weights": {"low": 0.5, "high": 0.5}},
-        {"name": "second", "steps": 2, "weights": second},
-    ]
-    schedule = ScheduleConfig.model_validate({"stages": stages})
-    return tiny_recipe().model_copy(update={"schedule": schedule})
+def two_stages(second: dict[str, float], **stage: Any) -> Recipe:
+    return with_stages(
+        tiny_recipe(),
+        {"weights": {"low": 0.5, "high": 0.5}, "steps": 2},
+        {"weights": second, "steps": 2, **stage},
+    )
 
 
 def train_two_stages(world: World, recipe: Recipe) -> dict[str, Any]:
@@ -48,16 +46,37 @@ def test_weights_change_at_the_boundary(layout: Layout) -> None:
             assert result.objective == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parallel
-@pytest.mark.parametrize("layout", [Layout(), Layout(2, 1, 1)], ids=["plain", "pipeline"])
-def test_what_only_an_idle_capacity_owns_does_not_move(layout: Layout) -> None:
-    recipe = two_stages({"low": 1.0, "high": 0.0})
+def moved_in_second_stage(layout: Layout, recipe: Recipe) -> dict[str, bool]:
+    """Whether each parameter, of all ranks, did."""
     moved: dict[str, bool] = {}
     for rank in run_ranks(train_two_stages, layout, recipe):
         before, after = rank["before"], rank["after"]
         moved |= {name: not torch.equal(before[name], after[name]) for name in before}
+    return moved
+
+
+@pytest.mark.parallel
+@pytest.mark.parametrize("layout", [Layout(), Layout(2, 1, 1)], ids=["plain", "pipeline"])
+def test_what_only_an_idle_capacity_owns_does_not_move(layout: Layout) -> None:
+    recipe = two_stages({"low": 1.0, "high": 0.0})
+    moved = moved_in_second_stage(layout, recipe)
     idle = ("encoder.1.", "encoder.2.", "decoder.1.")
     assert not any(moved[name] for name in moved if name.startswith(idle))
     assert moved["encoder.0.ffn.blocks.0.fc1.weight"]
     assert moved["decoder.0.final_norms.low.weight"]
     assert moved["embedding.tokens.weight"]
+
+
+@pytest.mark.parallel
+@pytest.mark.parametrize("layout", [Layout(), Layout(2, 1, 1)], ids=["plain", "pipeline"])
+def test_only_trainable_parts_move(layout: Layout) -> None:
+    weights = {"low": 0.5, "high": 0.5}
+    supervise = {"high": 0.5}  # So that some micro-batches leave parameters without a gradient.
+    recipe = two_stages(weights, trainable=["shared", "high"], supervise=supervise)
+    moved = moved_in_second_stage(layout, recipe)
+    assert not moved["embedding.tokens.weight"]
+    own_of_low = [name for name in moved if name.split(".")[-2] == "low"]
+    assert own_of_low
+    assert not any(moved[name] for name in own_of_low)
+    assert moved["encoder.0.self_attn.out.weight"]
+    assert moved["encoder.2.self_attn.out.weight"]

@@ -74,7 +74,15 @@ def train(engine: Engine, steps: range) -> list[StepResult]:
     ]
 
 
+def with_stages(recipe: Recipe, *stages: dict[str, Any]) -> Recipe:
+    """The recipe with other stages; ``steps`` is 100 where it is left out."""
+    numbered = [{"name": f"stage{i}", "steps": 100, **stage} for i, stage in enumerate(stages)]
+    return Recipe.model_validate(recipe.model_dump() | {"schedule": {"stages": numbered}})
+
+
 def losses(world: World, recipe: Recipe, steps: int, raw: dict[str, Any]) -> list[dict[str, float]]:
     """Per-capacity losses, objective and gradient norm of the first steps."""
     results = train(make_engine(world, recipe, **raw), range(steps))
-    return [{**r.losses, "objective": r.objective, "grad_norm": r.grad_norm} for r in results]
+    return [
+        {**r.losses, "objective": r.objective, "grad_norm": r.grad_norm or 0.0} for r in results
+    ]
