@@ -7,6 +7,7 @@ from tsjt_ds.ablation.tasks import Notes, Task
 from tsjt_ds.config.recipe import Recipe
 
 STEPS = ("prepare", "distil", "train", "evaluate", "compare")
+WAITING, STOPPED = "-", "stopped"
 
 
 def status_table(
@@ -24,8 +25,8 @@ def status_table(
     steps = [step for step in STEPS if any(task.step == step for task in tasks)]
     cells = {(task.run, task.step): _state(task, notes) for task in tasks}
     for name, recipe in recipes.items():
-        if cells.get((name, "train")) in ("stopped", "-"):
-            cells[name, "train"] = _progress(directory / name, recipe)
+        if cells.get((name, "train")) in (STOPPED, WAITING):
+            cells[name, "train"] = _progress(directory / name, recipe) or cells[name, "train"]
     rows = [["run", *steps], *([n, *(cells.get((n, s), "") for s in steps)] for n in names)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
@@ -35,16 +36,16 @@ def status_table(
 def _state(task: Task, notes: Notes) -> str:
     note = notes.read(task)
     if note is None:
-        return "-"
+        return WAITING
     if note.status is None:
-        return "stopped"
+        return STOPPED
     return f"{note.seconds:.0f} s" if note.status == 0 else "FAILED"
 
 
 def _progress(run: Path, recipe: Recipe) -> str:
-    """Steps done of all, of the joint line and of each capacity that continues alone."""
+    """Steps done of all, on the joint line and apart; empty: none."""
     separate = recipe.schedule.separate_stage
     total = recipe.schedule.steps + sum(separate.separate.values() if separate else ())
     files = [run / "metrics.jsonl", *run.glob("separate/*/metrics.jsonl")]
     done = sum(path.read_bytes().count(b"\n") for path in files if path.exists())
-    return f"{done}/{total}" if done else "-"
+    return f"{done}/{total}" if done else ""
