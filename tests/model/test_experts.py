@@ -13,7 +13,7 @@ from transformers.models.nllb_moe.modeling_nllb_moe import (
 
 from tests.ranks import run_ranks
 from tsjt_ds.config.model import ModelConfig
-from tsjt_ds.model.experts import SparseFeedForward, dead_experts
+from tsjt_ds.model.experts import SparseFeedForward
 from tsjt_ds.model.seeding import seed_generators
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.layout import Layout
@@ -204,11 +204,6 @@ def test_experts_start_apart(world: World) -> None:
     assert not torch.equal(second, third)
     bound = math.sqrt(6 / (D + F))
     assert 0.9 * bound < float(first.detach().abs().max()) <= bound
-
-
-def test_dead_experts() -> None:
-    assert dead_experts(torch.tensor([0.5, 0.024, 0.45, 0.026])) == [1]
-    assert dead_experts(torch.tensor([0.5, 0.5])) == []
 
 
 def gradients(world: World) -> dict[str, tuple[Tensor, int | None]]:

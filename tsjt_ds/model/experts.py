@@ -31,16 +31,6 @@ class RouterLoad:
     dropped: int
     """Choices beyond an expert's capacity."""
 
-    @property
-    def load_E(self) -> Tensor:
-        """Each expert's share of the choices, fp32."""
-        return self.choices_E / self.choices_E.sum().clamp(min=1)
-
-
-def dead_experts(load_E: Tensor) -> list[int]:
-    """The experts whose share of the choices is below a tenth of an even one."""
-    return (load_E < 1 / (10 * len(load_E))).nonzero().flatten().tolist()
-
 
 class SparseFeedForward(nn.Module):
     """Feed-forward experts beside a dense one, each cut along its columns over the tensor ranks.
