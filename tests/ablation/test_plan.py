@@ -1,6 +1,7 @@
 """The commands that an ablation consists of."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from tsjt_ds.ablation.table import load_table
 from tsjt_ds.ablation.tasks import Task
 from tsjt_ds.cli import build_parser
 from tsjt_ds.config.recipe import Recipe, load_recipe
+from tsjt_ds.engine.checkpoint_files import MANIFEST, checkpoint_path
 from tsjt_ds.engine.launch import parse_arguments
+from tsjt_ds.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "recipes" / "lo10" / "ablation.yaml"
@@ -108,7 +111,37 @@ def test_parameters_on_the_command_line_come_first(plan: AblationPlan) -> None:
         plan.table, TABLE, "cpu", Path("out"), plan.train_script, parameters={"steps": 24}
     )
     recipe = shorter.recipe("separated", 1)
-    assert [stage.steps for stage in recipe.schedule.stages] == [18, None]
-    assert recipe.schedule.stages[1].separate == {"low": 6, "high": 6}
+    assert [stage.steps for stage in recipe.schedule.stages] == [12, 6, None]
+    assert recipe.schedule.stages[2].separate == {"low": 6, "high": 6}
     assert recipe.validation.interval == 2
     assert recipe.data.train == "corpora/lo10/train.{pair}.tsv.gz"
+
+
+def test_a_run_begins_where_the_shared_stages_of_another_end(
+    plan: AblationPlan, tmp_path: Path
+) -> None:
+    tasks = by_name(plan, ["separated_consistent"], [2])
+    origins = {"joint": None, "joint_consistent": 600, "separated_consistent": 900}
+    assert [name for name in tasks if name.endswith(".train")] == [
+        f"{arm}-seed2.train" for arm in origins
+    ]
+    before = "joint"
+    for arm, step in origins.items():
+        train = tasks[f"{arm}-seed2.train"]
+        if step is None:
+            assert arguments(train).resume == "auto"
+            continue
+        origin = f"out/gpu/{before}-seed2/checkpoints/step-{step:08d}"
+        assert arguments(train).resume == origin
+        assert f"{before}-seed2.train" in train.needs
+        before = arm
+    here = replace(plan, output=tmp_path)
+    begun = checkpoint_path(here.run_path("reweighted", 1), 950)
+    begun.mkdir(parents=True)
+    (begun / MANIFEST).write_text("{}")
+    assert arguments(by_name(here, ["reweighted"], [1])["reweighted-seed1.train"]).resume == "auto"
+
+
+def test_arms_without_shared_stages_cannot_begin_alike(plan: AblationPlan) -> None:
+    with pytest.raises(UserError, match="'joint' begins as 'both_ways_early', but their first"):
+        plan.shared_steps("joint", "both_ways_early", 1)

@@ -58,8 +58,9 @@ def test_every_size_has_a_deepspeed_file(size: str) -> None:
 @pytest.mark.parametrize("path", sorted(SHIPPED.parent.glob("[!a]*.yaml")), ids=lambda p: p.name)
 def test_shipped_recipes_are_the_cpu_size_by_themselves(path: Path) -> None:
     alone = recipe_of(path, [])
-    arm = next(name for name, arm in TABLE.arms.items() if arm.recipe == path.name)
-    assert alone == resolved("cpu", arm)
+    arm = resolved("cpu", next(name for name, arm in TABLE.arms.items() if arm.recipe == path.name))
+    assert (alone.data, alone.tokenizer, alone.model) == (arm.data, arm.tokenizer, arm.model)
+    assert alone.schedule.steps == arm.schedule.steps
 
 
 def table(**changes: object) -> Table:
@@ -112,6 +113,18 @@ def test_teachers_come_first() -> None:
     later = {"one": {"recipe": "a", "teacher": "two"}, "two": {"recipe": "b"}}
     with pytest.raises(ValueError, match="'one' has the teacher 'two', no arm before it"):
         table(arms=later)
+
+
+def test_what_an_arm_begins_as_comes_first() -> None:
+    arms = {
+        "one": {"recipe": "a"},
+        "two": {"recipe": "b", "teacher": "one"},
+        "three": {"recipe": "c", "begins": "two"},
+        "four": {"recipe": "d"},
+    }
+    assert list(table(arms=arms).with_needed(["three"])) == ["one", "two", "three"]
+    with pytest.raises(ValueError, match="'two' begins as 'four', no arm before it"):
+        table(arms={**arms, "two": {"recipe": "b", "begins": "four"}})
 
 
 def test_a_wrong_file_is_one_clear_line(tmp_path: Path) -> None:
