@@ -82,6 +82,10 @@ STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
             "stage 'joint' supervises capacity 'hihg' (did you mean 'high'?)",
         ),
         (
+            {"schedule__stages": [{**STAGE, "supervise": {"low": 0.5, "high": 0.5}}]},
+            "stage 'joint' trains nothing on some micro-batches",
+        ),
+        (
             {"schedule__stages": [{**STAGE, "consistency": [TERM | {"teacher": "teacher"}]}]},
             "stage 'joint' has consistency with 'teacher' (known: high)",
         ),

@@ -79,12 +79,12 @@ def test_the_share_is_spread_over_data_parallel_ranks() -> None:
     assert max(by_rank) <= 1.1 * 100
 
 
-def test_smaller_shares_lie_within_larger_ones() -> None:
+def test_a_share_that_is_a_part_of_another_lies_within_it() -> None:
     """So that a consistency term has both capacities wherever it has the rarer."""
-    supervise = {"low": 0.25, "high": 0.5}
-    stage = schedule({"steps": 50, "weights": HALF, "supervise": supervise})
+    weights = {"tiny": 0.3, "low": 0.3, "high": 0.4}
+    stage = schedule({"steps": 50, "weights": weights, "supervise": {"tiny": 0.25, "low": 0.5}})
     sets = [a for step in range(50) for a in stage.at(step).active(step, 8)]
-    assert all("high" in active for active in sets if "low" in active)
+    assert all("low" in active for active in sets if "tiny" in active)
 
 
 def test_a_teacher_without_a_weight_is_computed() -> None:

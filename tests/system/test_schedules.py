@@ -57,7 +57,13 @@ class StoppedError(Exception):
     """Stands for a kill between two steps."""
 
 
-def train(world: World, recipe_file: Path, config_file: Path, stop_before: int) -> int:
+def train(
+    world: World,
+    recipe_file: Path,
+    config_file: Path,
+    stop_before: int = 1000,
+    resume: str = "auto",
+) -> int:
     """Train until ``stop_before`` steps are done in this process; how many were."""
     from tsjt_ds.engine.trainer import Trainer
 
@@ -77,7 +83,7 @@ def train(world: World, recipe_file: Path, config_file: Path, stop_before: int) 
 
     engine.train_step = counted  # type: ignore[method-assign]
     with contextlib.suppress(StoppedError):
-        trainer.train("auto")
+        trainer.train(resume)
     return done
 
 
@@ -120,7 +126,7 @@ def test_a_restart_anywhere_changes_nothing(
     config = write_config(tmp_path / "ds.json", checkpoint_interval=1, keep_checkpoints=2)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     recipes = [write_recipe(digits, schedule, SCHEDULES[schedule], run) for run in (whole, broken)]
-    run_ranks(train, Layout(), recipes[0], config, 1000)
+    run_ranks(train, Layout(), recipes[0], config)
     for stop in [*stops, 1000]:
         run_ranks(train, Layout(), recipes[1], config, stop)
     expected, found = weights_of(whole), weights_of(broken)
@@ -137,7 +143,7 @@ def test_a_plateau_ends_the_stage_and_the_best_goes_on(digits: Path, tmp_path: P
     config = write_config(tmp_path / "ds.json", checkpoint_interval=100)
     run = tmp_path / "run"
     recipe = write_recipe(digits, "best", SCHEDULES["best"], run)
-    run_ranks(train, Layout(), recipe, config, 1000)
+    run_ranks(train, Layout(), recipe, config)
     stages = [record["stage"] for record in records(run, "metrics.jsonl")]
     assert 4 < stages.count("bad") < 20
     assert stages.count("good") == 4
@@ -158,8 +164,36 @@ def test_growth_starts_as_the_function_of_the_low_capacity(digits: Path, tmp_pat
     recipe = write_recipe(
         digits, "grow", [SCHEDULES["grow"][0], {**SCHEDULES["grow"][1], **still}], run
     )
-    run_ranks(train, Layout(2, 1, 1), recipe, config, 1000)
+    run_ranks(train, Layout(2, 1, 1), recipe, config)
     figures = records(run, "validation.jsonl")
     assert [sorted(f["mean"]) for f in figures[:3]] == [["low"], ["low"], ["high", "low"]]
     assert figures[2]["mean"]["high"] == pytest.approx(figures[2]["mean"]["low"], abs=1e-4)
     assert figures[2]["mean"]["low"] == pytest.approx(figures[1]["mean"]["low"], abs=1e-4)
+
+
+@pytest.mark.system
+def test_another_ending_from_the_same_beginning(digits: Path, tmp_path: Path) -> None:
+    """A checkpoint serves a run that agrees up to its stage, and brings its history along."""
+    config = write_config(tmp_path / "ds.json", checkpoint_interval=100, keep_checkpoints=1)
+    joint = {"name": "joint", "steps": 4, "weights": HALF}
+    favour = {"name": "favour", "steps": 3, "weights": {"low": 0.9, "high": 0.1}}
+    first, whole, other = (tmp_path / name for name in ("first", "whole", "other"))
+    recipes = {
+        run: write_recipe(digits, "", [joint, ending], run)
+        for run, ending in (
+            (first, favour),
+            (whole, {**favour, "weights": HALF}),
+            (other, {**favour, "weights": HALF}),
+        )
+    }
+    run_ranks(train, Layout(), recipes[first], config)
+    run_ranks(train, Layout(), recipes[whole], config)
+    boundary = first / "checkpoints" / "step-00000004"
+    run_ranks(train, Layout(), recipes[other], config, 1000, str(boundary))
+    expected, found = weights_of(whole)["whole"], weights_of(other)["other"]
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    for file in ("metrics.jsonl", "validation.jsonl"):
+        assert records(other, file) == records(whole, file)
+    end = complete_checkpoints(first)[-1]
+    with pytest.raises(AssertionError, match="belongs to another schedule"):
+        run_ranks(train, Layout(), recipes[whole], config, 1000, str(end))

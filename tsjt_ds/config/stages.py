@@ -98,6 +98,12 @@ class StageConfig(Section):
         elif self.steps is None or not self.weights:
             missing = "steps" if self.steps is None else "weights"
             raise ValueError(f"stage {self.name!r} has no {missing} (add it)")
+        trained = [name for name, ramp in self.weights.items() if any(at_ends(ramp))]
+        if trained and all(self.supervise.get(name, 1.0) < 1.0 for name in trained):
+            raise ValueError(
+                f"stage {self.name!r} trains nothing on some micro-batches (let one capacity's "
+                "supervise be 1)"
+            )
         return self
 
 

@@ -48,7 +48,7 @@ class Trainer:
             meter=Meter(recipe, teacher.row_flops if teacher else 0.0),
             identity={
                 "recipe": _digest(training_identity(recipe, with_schedule=False)),
-                "stages": [_digest(stage.model_dump()) for stage in recipe.schedule.stages],
+                "schedule": [_digest(stage.model_dump()) for stage in recipe.schedule.stages],
                 "data": prepared.fingerprint,
                 "train_batch_size": config.rows_per_step,
                 "optimizer.type": config.raw["optimizer"]["type"],
