@@ -84,7 +84,7 @@ def load_teacher(recipe: Recipe, prepared: PreparedData, world: World) -> Frozen
     composite = Composite(run.recipe.model_copy(update={"data": recipe.data}))
     model = None
     if world.coordinates.pipeline + 1 == world.layout.pipeline:
-        model = CompositeModel(composite).eval().requires_grad_(False)
+        model = CompositeModel(composite).eval()
         _load(model, checkpoint)
         model.to(world.device)
     return FrozenTeacher(composite.recipe, config.capacity, model)
