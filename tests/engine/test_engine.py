@@ -67,9 +67,10 @@ def test_evaluation_is_the_same_in_every_layout() -> None:
                 assert rank["loads"][router] == pytest.approx(shares, abs=1e-6)
 
 
-def evaluate_and_train(world: World, recipe: Recipe) -> tuple[dict[str, Tensor], Any]:
-    engine = make_engine(world, recipe)
-    nll = engine.evaluate(step_rows(0), BOTH)
+def evaluate_and_train(world: World) -> tuple[dict[str, Tensor], Any]:
+    """Both with the same weights; with dropout, which is not for evaluation, and without."""
+    nll = make_engine(world, tiny_recipe(dropout=0.5)).evaluate(step_rows(0), BOTH)
+    engine = make_engine(world, tiny_recipe(dropout=0.0))
     [result] = train(engine, range(1))
     return nll, (result.losses, engine.router_loads())
 
@@ -78,7 +79,7 @@ def evaluate_and_train(world: World, recipe: Recipe) -> tuple[dict[str, Tensor],
 @pytest.mark.parametrize("layout", [Layout(), Layout(2, 1, 1)], ids=["plain", "pipeline"])
 def test_evaluation_gives_the_nll_that_training_reports(layout: Layout) -> None:
     tokens = int((step_rows(0)[:, 3 * LENGTH :] > 0).sum())
-    for nll, (losses, loads) in run_ranks(evaluate_and_train, layout, tiny_recipe(dropout=0.0)):
+    for nll, (losses, loads) in run_ranks(evaluate_and_train, layout):
         for capacity in BOTH:
             mean = float(nll[capacity].sum()) / tokens
             assert mean == pytest.approx(losses[f"{capacity}/nll"], rel=1e-5)
