@@ -61,13 +61,15 @@ def test_only_the_first_segments(prepared: PreparedData, recipe: Recipe) -> None
         assert found == Counter(prepared.bitext("dev", direction)[:4])
 
 
-def test_what_fits_no_row_is_left_out_and_counted(prepared: PreparedData, recipe: Recipe) -> None:
-    rows = read_dev_rows(prepared, with_data(recipe, row_source_tokens=16, row_target_tokens=12))
-    for direction, found in segments_by_direction(prepared, rows, 16, 12).items():
-        source, target = (shard.lengths + 2 for shard in prepared.shards("dev", direction))
-        fitting = int(((source <= 16) & (target <= 12)).sum())
-        assert found == fitting < len(source)
-        assert rows.left_out_by_direction[direction] == len(source) - fitting
+def test_what_is_too_long_is_left_out_and_counted(prepared: PreparedData, recipe: Recipe) -> None:
+    rows = read_dev_rows(prepared, with_data(recipe, max_segment_tokens=10))
+    data = recipe.data
+    widths = data.row_source_tokens, data.row_target_tokens
+    for direction, found in segments_by_direction(prepared, rows, *widths).items():
+        source, target = (shard.lengths for shard in prepared.shards("dev", direction))
+        short = int(((source <= 10) & (target <= 10)).sum())
+        assert found == short < len(source)
+        assert rows.left_out_by_direction[direction] == len(source) - short
 
 
 def segments_by_direction(
@@ -87,6 +89,6 @@ def test_rows_are_the_same_again(prepared: PreparedData, recipe: Recipe) -> None
     assert (first.ints_RN == second.ints_RN).all()
 
 
-def test_a_direction_without_a_fitting_segment(prepared: PreparedData, recipe: Recipe) -> None:
-    with pytest.raises(UserError, match="no dev segment of en-de fits a row of 2 source"):
-        read_dev_rows(prepared, with_data(recipe, row_source_tokens=2))
+def test_a_direction_without_a_short_segment(prepared: PreparedData, recipe: Recipe) -> None:
+    with pytest.raises(UserError, match="no dev segment of en-de has at most 0 tokens"):
+        read_dev_rows(prepared, with_data(recipe, max_segment_tokens=0))

@@ -25,16 +25,17 @@ class DevRows:
     tokens_by_direction: dict[str, int]
     """Target tokens, with their tags."""
     left_out_by_direction: dict[str, int]
-    """Segment pairs that are too long for a row."""
+    """Segment pairs that are too long."""
 
 
 def read_dev_rows(prepared: PreparedData, recipe: Recipe) -> DevRows:
     """Pack the first ``validation.max_segments`` dev segments of each direction.
 
-    A pure function of the prepared data and the recipe: the same on every rank.
+    Those longer than ``data.max_segment_tokens`` are left out, as in training. A pure function of
+    the prepared data and the recipe: the same on every rank.
 
     Raises:
-        UserError: a direction was not prepared, or none of its segments fits a row.
+        UserError: a direction was not prepared, or has no segment that short.
     """
     data = recipe.data
     directions, widths = data.trained_directions, (data.row_source_tokens, data.row_target_tokens)
@@ -44,12 +45,12 @@ def read_dev_rows(prepared: PreparedData, recipe: Recipe) -> DevRows:
     tokens, left_out = {}, {}
     for number, direction in enumerate(directions):
         lengths = _lengths(prepared, direction, recipe.validation.max_segments)
-        fits = np.flatnonzero((lengths <= np.array(widths)[:, None]).all(0))
+        fits = np.flatnonzero((lengths <= data.max_segment_tokens + SEGMENT_TAGS).all(0))
         if not len(fits):
             raise UserError(
-                f"{prepared.directory}: no dev segment of {direction} fits a row of {widths[0]} "
-                f"source and {widths[1]} target tokens (lengthen data.row_source_tokens and "
-                "data.row_target_tokens, or set validation.interval=0)"
+                f"{prepared.directory}: no dev segment of {direction} has at most "
+                f"{data.max_segment_tokens} tokens (raise data.max_segment_tokens, or set "
+                "validation.interval=0)"
             )
         packed = pack(lengths[0, fits], lengths[1, fits], *widths)
         first = reader.first_example(number)
