@@ -92,3 +92,13 @@ def test_run_without_a_checkpoint(run, tmp_path, capsys):
     arguments = ["--capacity", "low", "--format", "ct2", str(tmp_path / "out")]
     assert main(["export", str(run.path), *arguments]) == 1
     assert "no checkpoint to read" in capsys.readouterr().err
+
+
+def test_experts_cannot_be_verified_and_need_a_call(tmp_path, monkeypatch, capsys):
+    experts = make_run(tmp_path / "experts", monkeypatch, experts=4)
+    arguments = ["export", str(experts.path), "--capacity", "high", "--format", "hf"]
+    assert main([*arguments, str(tmp_path / "out"), "--verify", "3"]) == 1
+    assert "high has experts" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*arguments, str(tmp_path / "out")]) == 0
+    assert "call route_to_chosen_experts" in capsys.readouterr().err

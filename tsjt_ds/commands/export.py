@@ -1,6 +1,7 @@
 """``tsjt export``: write a capacity for Transformers or CTranslate2."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,10 @@ def run(args: argparse.Namespace) -> None:
     """Export, and verify if asked to.
 
     Raises:
-        UserError: OUT is occupied, the run has no such capacity or checkpoint, or the formats
-            disagree.
+        UserError: OUT is occupied, the run has no such capacity or checkpoint, the capacity has
+            experts and cannot be verified, or the formats disagree.
     """
+    from tsjt_ds.export.current import decoded_form
     from tsjt_ds.export.directory import check_free
     from tsjt_ds.export.run import Run
     from tsjt_ds.export.write import export_capacity
@@ -55,12 +57,24 @@ def run(args: argparse.Namespace) -> None:
     check_free(args.out)
     trained_run = Run.open(args.run_directory)
     trained_run.check_capacity(args.capacity)
+    has_experts = decoded_form(trained_run.recipe.model, args.capacity) == "hf"
+    if has_experts and args.verify:
+        raise UserError(
+            f"--verify: {args.capacity} has experts, which CTranslate2 has not, so that there is "
+            "nothing to compare (drop --verify)"
+        )
     checkpoint = trained_run.checkpoint(args.checkpoint, args.capacity)
     record = export_capacity(trained_run, args.capacity, args.format, args.out, checkpoint)
     print(
         f"{args.out}: {record.capacity}, {record.parameters:,} parameters, "
         f"checkpoint {record.checkpoint.split('@')[0]}"
     )
+    if has_experts:
+        print(
+            f"{args.out}: Transformers 5 routes experts wrongly: call route_to_chosen_experts "
+            "(see README.md there)",
+            file=sys.stderr,
+        )
     if args.verify:
         _verify(trained_run, checkpoint, args)
 

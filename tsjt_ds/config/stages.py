@@ -98,6 +98,13 @@ class StageConfig(Section):
         elif self.steps is None or not self.weights:
             missing = "steps" if self.steps is None else "weights"
             raise ValueError(f"stage {self.name!r} has no {missing} (add it)")
+        pairs = [(term.teacher, term.student) for term in self.consistency]
+        for teacher, student in pairs:
+            if pairs.count((teacher, student)) > 1:
+                raise ValueError(
+                    f"stage {self.name!r} has two consistency terms from {teacher!r} to "
+                    f"{student!r} (keep one)"
+                )
         trained = [name for name, ramp in self.weights.items() if any(at_ends(ramp))]
         if trained and all(self.supervise.get(name, 1.0) < 1.0 for name in trained):
             raise ValueError(

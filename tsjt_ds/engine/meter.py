@@ -39,8 +39,10 @@ class Meter:
         context = engine.model.context
         assert context is not None
         rows = engine.config.micro_batch_rows
-        teacher = self.teacher_flops if context.uses_teacher else 0.0
-        flops = rows * sum(self.row_flops(active) + teacher for active in context.active)
+        flops = rows * sum(
+            self.row_flops(active) + self.teacher_flops * context.asks_teacher(active)
+            for active in context.active
+        )
         self.last = Totals(context.target_tokens, flops)
         self.totals = Totals(
             self.totals.target_tokens + context.target_tokens, self.totals.flops + flops

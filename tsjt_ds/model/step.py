@@ -56,10 +56,10 @@ class StepContext:
         """Target tokens of the whole step, over all ranks."""
         return sum(self.tokens)
 
-    @property
-    def uses_teacher(self) -> bool:
-        """Whether a term needs the recipe's frozen teacher."""
-        return any(term.teacher == TEACHER and term.weight for term in self.consistency)
+    def asks_teacher(self, active: frozenset[str]) -> bool:
+        """Whether a micro-batch that computes ``active`` needs the recipe's frozen teacher."""
+        terms = (term for term in self.consistency if term.teacher == TEACHER and term.weight)
+        return any(term.student in active for term in terms)
 
     def objective_scale(self, *capacities: str) -> float:
         """From a micro-batch's sum of token losses to its part of the objective, without weight.
