@@ -13,17 +13,14 @@ from torch import Tensor
 
 from tests.engine.training import (
     MICRO_BATCH_ROWS,
-    deepspeed_config,
     make_engine,
     step_rows,
     train,
 )
 from tests.ranks import run_ranks
 from tests.tiny import target_tokens, tiny_recipe
-from tsjt_ds.config.diagnostics_rules import check_diagnostics
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.engine.diagnostics import DIAGNOSTICS, GradientDiagnostics
-from tsjt_ds.errors import UserError
 from tsjt_ds.model.composite import Composite, CompositeModel
 from tsjt_ds.model.step import StepContext
 from tsjt_ds.parallel.groups import World
@@ -177,30 +174,3 @@ def test_one_capacity_has_nothing_to_compare(tmp_path: Path) -> None:
     schedule = recipe.schedule.model_copy(update={"stages": [alone]})
     run_ranks(train_with, Layout(), recipe.model_copy(update={"schedule": schedule}), tmp_path, {})
     assert not (tmp_path / DIAGNOSTICS).exists()
-
-
-@pytest.mark.parametrize(
-    ("layout", "zero", "message"),
-    [
-        (Layout(2, 1, 1), 1, "one pipeline stage, not tsjt.pipeline 2 (set it to 1"),
-        (Layout(), 3, "whole parameters, not ZeRO-3 (set zero_optimization.stage to 2"),
-        (Layout(), 2, None),
-    ],
-    ids=["pipeline", "zero3", "zero2"],
-)
-def test_refused_where_gradients_are_not_whole(
-    layout: Layout, zero: int, message: str | None
-) -> None:
-    config = deepspeed_config(
-        World(layout, 0, torch.device("cpu")), zero_optimization={"stage": zero}
-    )
-    silent = tiny_recipe()
-    check_diagnostics(silent, config)
-    values = silent.model_dump() | {"diagnostics": {"interval": 10}}
-    asking = Recipe.model_validate(values)
-    if message is None:
-        check_diagnostics(asking, config)
-        return
-    with pytest.raises(UserError) as error:
-        check_diagnostics(asking, config)
-    assert str(error.value).startswith(f"diagnostics.interval: needs {message}")

@@ -73,7 +73,7 @@ class ModelConfig(Section):
     def _check_capacity(self, name: str, capacity: CapacityConfig) -> None:
         if not name.isidentifier():
             raise ValueError(f"capacity name {name!r} is no identifier (letters, digits, _)")
-        if name in (TEACHER, "joint", "mean"):
+        if name in (TEACHER, "joint", "mean", "router"):
             raise ValueError(f"capacity name {name!r} has a meaning of its own (choose another)")
         ffn_dim = self.ffn_dim_of(name)
         if ffn_dim > self.ffn_dim:

@@ -54,7 +54,7 @@ class GradientDiagnostics:
     It takes each trained capacity's gradient alone, without consistency terms, on the first
     micro-batch of each data-parallel rank and with that micro-batch's dropout. Training does not
     see it. It holds an fp32 copy of the shared parameters for each capacity meanwhile. One pipeline
-    stage and ZeRO 0 to 2 (see ``config.diagnostics_rules``).
+    stage and ZeRO 0 to 2 (see ``config.execution_rules``).
 
     Args:
         directory: where the file is kept.

@@ -14,7 +14,7 @@ from typing import TextIO
 import torch
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig, load_deepspeed_config
-from tsjt_ds.config.diagnostics_rules import check_diagnostics
+from tsjt_ds.config.execution_rules import check_execution
 from tsjt_ds.config.layout_rules import check_layout
 from tsjt_ds.config.recipe import Recipe, load_recipe
 from tsjt_ds.data.prepared import PreparedData
@@ -132,7 +132,7 @@ def _check(args: argparse.Namespace) -> tuple[Recipe, DeepSpeedConfig, PreparedD
         with _collected(mistakes):
             check_layout(recipe, config.tsjt, str(args.deepspeed_config))
         with _collected(mistakes):
-            check_diagnostics(recipe, config)
+            check_execution(recipe, config)
     with _collected(mistakes):
         check_resume_path(args.resume)
     if recipe is not None:

@@ -25,6 +25,7 @@ from tsjt_ds.engine.router_load import ROUTER_LOAD
 from tsjt_ds.engine.schedule import Schedule
 from tsjt_ds.engine.setup import Setup
 from tsjt_ds.engine.validation import VALIDATION, DevFigures, Validator, drop_validations_from
+from tsjt_ds.errors import UserError
 from tsjt_ds.parallel.groups import on_main_rank
 
 
@@ -63,9 +64,7 @@ class Line:
         self._count_on(state)
         carried = other.schedule.stages[-1].carry_best
         if carried:
-            best = other.best_of_stage.best_step(carried)
-            self.checkpointer.load(checkpoint_path(other.directory, best), tensors_only=True)
-            self.setup.say(f"it starts from step {best}, the best {carried}")
+            self.checkpointer.load(other.best_checkpoint(carried), tensors_only=True)
         return self.start(step)
 
     def resume(self, path: Path) -> int:
@@ -104,16 +103,28 @@ class Line:
         stages, path = self.schedule.stages, checkpoint_path(self.directory, step)
         carried = stages[index - 1].carry_best
         if carried:
-            best = self.best_of_stage.best_step(carried)
-            path = checkpoint_path(self.directory, best)
+            path = self.best_checkpoint(carried)
             self.checkpointer.load(path, tensors_only=True)
-            self.setup.say(
-                f"stage {stages[index].name} starts from step {best}, the best {carried}"
-            )
         if stages[index].grow:
             self.checkpointer.grow(path, stages[index].grow, self._trained_before(index))
             self.setup.say(f"stage {stages[index].name} grows {', '.join(stages[index].grow)}")
         self.entered, self.best_of_stage = index, BestTracker()
+
+    def best_checkpoint(self, figure: str) -> Path:
+        """Where a dev figure was best in the stage that ends.
+
+        Raises:
+            UserError: it was deleted since, or never was in this directory.
+        """
+        step = self.best_of_stage.best_step(figure)
+        path = checkpoint_path(self.directory, step)
+        if not path.exists():
+            raise UserError(
+                f"{path}: the best {figure} of the stage, which carry_best asks for, is gone "
+                "(resume from before that step)"
+            )
+        self.setup.say(f"the best {figure} of the stage is carried over: step {step}")
+        return path
 
     def _trained_before(self, index: int) -> list[str]:
         """The capacities that some of this line's stages before ``index`` gave a weight."""

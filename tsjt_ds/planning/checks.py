@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig, load_deepspeed_config
-from tsjt_ds.config.diagnostics_rules import check_diagnostics
+from tsjt_ds.config.execution_rules import check_execution
 from tsjt_ds.config.layout_rules import check_layout
 from tsjt_ds.config.overrides import apply_overrides
 from tsjt_ds.config.recipe import Recipe, load_recipe
@@ -58,7 +58,7 @@ def check(
         with _collected(mistakes):
             check_layout(recipe, config.tsjt, str(config_path))
         with _collected(mistakes):
-            check_diagnostics(recipe, config)
+            check_execution(recipe, config)
         with _collected(mistakes):
             check_run_directory(recipe, "auto")
     if recipe is not None and (recipe.prepared_path / MANIFEST).exists():

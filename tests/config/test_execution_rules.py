@@ -1,0 +1,49 @@
+"""What a recipe asks that some ways of running cannot give."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.engine.training import deepspeed_config
+from tests.tiny import tiny_recipe
+from tsjt_ds.config.execution_rules import check_execution
+from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.errors import UserError
+from tsjt_ds.parallel.groups import World
+from tsjt_ds.parallel.layout import Layout
+
+HALF = {"low": 0.5, "high": 0.5}
+DIAGNOSTICS = {"diagnostics": {"interval": 10}}
+SHARE = {
+    "schedule": {
+        "stages": [{"name": "joint", "steps": 9, "weights": HALF, "supervise": {"low": 0.5}}]
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("keys", "layout", "zero", "message"),
+    [
+        ({}, Layout(2, 1, 1), 1, None),
+        ({}, Layout(), 3, None),
+        (DIAGNOSTICS, Layout(1, 2, 2), 2, None),
+        (DIAGNOSTICS, Layout(2, 1, 1), 1, "diagnostics.interval: needs one pipeline stage"),
+        (DIAGNOSTICS, Layout(), 3, "diagnostics.interval: needs whole parameters, not ZeRO-3"),
+        (SHARE, Layout(2, 1, 1), 1, None),
+        (SHARE, Layout(), 2, None),
+        (SHARE, Layout(), 3, "stage 'joint' supervises 'low' on 0.5 of the micro-batches"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    keys: dict[str, Any], layout: Layout, zero: int, message: str | None
+) -> None:
+    world = World(layout, 0, torch.device("cpu"))
+    config = deepspeed_config(world, zero_optimization={"stage": zero})
+    recipe = Recipe.model_validate(tiny_recipe().model_dump() | keys)
+    if message is None:
+        check_execution(recipe, config)
+        return
+    with pytest.raises(UserError) as error:
+        check_execution(recipe, config)
+    assert str(error.value).startswith(message)

@@ -1,0 +1,43 @@
+"""What a recipe asks that some ways of running cannot give. Imports no torch."""
+
+from collections.abc import Iterator
+
+from tsjt_ds.config.deepspeed import DeepSpeedConfig
+from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.errors import UserError
+
+
+def check_execution(recipe: Recipe, config: DeepSpeedConfig) -> None:
+    """Refuse diagnostics without whole gradients, and ZeRO 3 over ranks that compute apart.
+
+    Raises:
+        UserError: one line for each mistake.
+    """
+    mistakes = [*_diagnostics(recipe, config), *_supervision(recipe, config)]
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+
+
+def _diagnostics(recipe: Recipe, config: DeepSpeedConfig) -> Iterator[str]:
+    if not recipe.diagnostics.interval:
+        return
+    if config.tsjt.pipeline > 1:
+        cause = f"one pipeline stage, not tsjt.pipeline {config.tsjt.pipeline} (set it to 1"
+    elif config.zero_stage == 3:
+        cause = "whole parameters, not ZeRO-3 (set zero_optimization.stage to 2 or less"
+    else:
+        return
+    yield f"diagnostics.interval: needs {cause}, or diagnostics.interval to 0)"
+
+
+def _supervision(recipe: Recipe, config: DeepSpeedConfig) -> Iterator[str]:
+    """Under ZeRO 3 all ranks gather a parameter together, or wait for ever."""
+    if config.zero_stage < 3:
+        return
+    for stage in recipe.schedule.joint_stages:
+        for name, share in stage.supervise.items():
+            if share < 1.0:
+                yield (
+                    f"stage {stage.name!r} supervises {name!r} on {share:g} of the micro-batches, "
+                    "which ZeRO-3 cannot skip (set zero_optimization.stage to 2 or less)"
+                )
