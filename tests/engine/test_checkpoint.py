@@ -51,9 +51,8 @@ def load_and_train(
 ) -> list[dict[str, float]]:
     """Three steps from the checkpoint after the third."""
     engine = make_engine(world, recipe, **raw)
-    step = Checkpointer(engine, directory, keep=2, identity={"recipe": "tiny"}).load(
-        checkpoint_path(directory, 3)
-    )
+    checkpointer = Checkpointer(engine, directory, keep=2, identity={"recipe": "tiny"})
+    step, _ = checkpointer.load(checkpoint_path(directory, 3))
     return [{**r.losses, "norm": r.grad_norm} for r in train(engine, range(step, 6))]
 
 
