@@ -140,13 +140,15 @@ class Line:
         held = time.perf_counter()
         improved = self._validate(step)
         with_bleu = self._at_interval(step, self.recipe.validation.bleu_interval)
+        saving = time.perf_counter()
         if improved or with_bleu or self._checkpoint_is_due(step):
             self.checkpointer.save(step, self._state(), self._protected(), self._stages_begun())
             on_main_rank(self.setup.world, lambda: self.best.write(self.directory))
         if with_bleu and self.bleu is not None:
-            self.bleu.start(
-                step, time.perf_counter() - held, self._trained_before(self.entered + 1)
-            )
+            stall = time.perf_counter() - saving
+            if step == self.schedule.steps:
+                self.bleu.close(wait=True)  # Or the last score would be left out.
+            self.bleu.start(step, stall, self._trained_before(self.entered + 1))
         if self.metrics is not None:
             self.metrics.leave_out(time.perf_counter() - held)
 
