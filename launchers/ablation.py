@@ -101,7 +101,8 @@ def run_table(args: argparse.Namespace) -> int:
 
 
 def run_tasks(plan: AblationPlan, tasks: list[Task], notes: Notes, args: argparse.Namespace) -> int:
-    """Run what is not finished, then the comparison of all that is; returns the exit status."""
+    """Run what is not finished, then compare all arms that are, those of earlier calls included;
+    returns the exit status."""
     deadline = time.monotonic() + args.time_limit if args.time_limit else math.inf
     options = (notes, plan.directory, args.jobs, {"OMP_NUM_THREADS": str(plan.threads)})
     runner = TaskRunner(tasks, *options, deadline, say=_say)
@@ -110,7 +111,8 @@ def run_tasks(plan: AblationPlan, tasks: list[Task], notes: Notes, args: argpars
         return UNFINISHED
     for task in runner.pending:
         _say(f"{task.run}: {task.step} not started, since what it needs failed")
-    scored = [t for t in tasks if t.step == "evaluate" and notes.is_finished(t)]
+    everything = plan.tasks(list(plan.table.arms), _seeds(args.seeds))
+    scored = [t for t in everything if t.step == "evaluate" and notes.is_finished(t)]
     comparison = plan.compare([plan.directory / task.run for task in scored])
     if worked:
         notes.forget(comparison)
