@@ -162,6 +162,8 @@ class Line:
         figures = self.validator.measure(
             self.engine, step, self.setup.meter.totals, self._trained_before(self.entered + 1)
         )
+        if self.metrics is not None:
+            self.metrics.show_dev_figures(step, figures.figures())
         improved = self._update_best(figures)
         plateau = self.schedule.stages[self.entered].until
         if plateau and self.best_of_stage.is_plateau(plateau.figure, plateau.patience):

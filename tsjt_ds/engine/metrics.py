@@ -95,6 +95,11 @@ class MetricsHook:
         for name, value in values.items():
             self.board.add_scalar(name, value, step)
 
+    def show_dev_figures(self, step: int, figures: dict[str, float]) -> None:
+        """Put what a validation after ``step`` steps found among the curves."""
+        for name, nll in figures.items():
+            self.board.add_scalar(f"dev/{name}", nll, step)
+
     def _line(self, step: int, record: dict[str, Any]) -> str:
         losses = " ".join(
             f"{name.removesuffix('/loss')} {value:.3f}"

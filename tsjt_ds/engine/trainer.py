@@ -63,11 +63,16 @@ class Trainer:
             resume: ``auto``, ``none`` or a checkpoint's path.
         """
         joint = Line(self.setup, self.recipe.run_path, self.joint)
-        end = joint.train(self._start(joint, resume))
+        start = self._start(joint, resume)
+        end = joint.train(start)
+        is_done = start == end
         separate = separate_schedules(self.recipe.schedule, list(self.recipe.model.capacities), end)
         for capacity, schedule in separate.items():
             line = Line(self.setup, separate_line(self.recipe.run_path, capacity), schedule)
-            line.train(self._start_alone(line, resume, joint, end))
+            start = self._start_alone(line, resume, joint, end)
+            is_done &= line.train(start) == start
+        if is_done:
+            self.setup.say("this run is done")
         self.setup.batches.close()
 
     def _start(self, line: Line, resume: str) -> int:
