@@ -42,7 +42,9 @@ def test_ranks_together_have_the_rows_of_the_step(
         for rank in range(data_size)
     ]
     for step in (0, 1, 5, 5, 2):
+        peeks = [loader.first(step) for loader in loaders]
         ranks = [list(loader.step(step)) for loader in loaders]
+        assert all(torch.equal(peek, own[0]) for peek, own in zip(peeks, ranks, strict=True))
         assert all(len(batches) == accumulation for batches in ranks)
         in_order = [batches[index] for index in range(accumulation) for batches in ranks]
         whole = torch.from_numpy(reader.read(plan.rows(step)))
