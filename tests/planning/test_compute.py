@@ -70,3 +70,15 @@ def test_a_frozen_teacher_runs_forward_alone() -> None:
     forward = sum(layer_flops(taught.model, VOCAB, LENGTH, LENGTH, frozenset(["high"])))
     cost, schedule = RowCost(recipe, taught), joint_schedule(recipe.schedule)
     assert cost.of_schedule(schedule) == pytest.approx(6 * cost.alone("low") + 2 * forward)
+
+
+def test_a_frozen_teacher_runs_where_its_student_is_trained() -> None:
+    terms = [{"teacher": TEACHER, "student": "low", "weight": 1.0}]
+    recipe = recipe_of(
+        {"steps": 4, "weights": JOINT, "supervise": {"low": 0.25}, "consistency": terms},
+        teacher={"run": "elsewhere", "capacity": "high"},
+    )
+    without, schedule = RowCost(recipe, None), joint_schedule(recipe.schedule)
+    cost = RowCost(recipe, recipe)
+    extra = cost.of_schedule(schedule) - without.of_schedule(schedule)
+    assert extra == pytest.approx(4 * 0.25 * cost.teacher)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.engine.engine import Engine, StepResult
-from tsjt_ds.model.cost import training_flops
+from tsjt_ds.model.cost import row_flops
 
 
 @dataclass
@@ -25,11 +25,10 @@ class Meter:
     """
 
     def __init__(self, recipe: Recipe, teacher_flops: float = 0.0) -> None:
-        self.recipe, self.teacher_flops = recipe, teacher_flops
+        self.row_flops, self.teacher_flops = row_flops(recipe), teacher_flops
         self.totals = Totals()
         self.last = Totals()
         """The last step's own."""
-        self._row_flops: dict[frozenset[str], float] = {}
 
     def on_step_begin(self, engine: Engine, step: int) -> None:
         """Nothing."""
@@ -47,16 +46,3 @@ class Meter:
         self.totals = Totals(
             self.totals.target_tokens + context.target_tokens, self.totals.flops + flops
         )
-
-    def row_flops(self, active: frozenset[str]) -> float:
-        """Forward and backward FLOPs of one row of a micro-batch that computes ``active``."""
-        if active not in self._row_flops:
-            data = self.recipe.data
-            self._row_flops[active] = training_flops(
-                self.recipe.model,
-                self.recipe.tokenizer.vocab_size,
-                data.row_source_tokens,
-                data.row_target_tokens,
-                active,
-            )
-        return self._row_flops[active]

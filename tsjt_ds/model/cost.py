@@ -6,7 +6,11 @@ every position, and the router: padding, which goes to no expert, and choices th
 not taken off. Imports no torch.
 """
 
+from collections.abc import Callable
+from functools import cache
+
 from tsjt_ds.config.model import ModelConfig
+from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.model.wiring import LayerWiring, Wiring, block_sizes
 
 EXPERTS_PER_TOKEN = 2
@@ -52,6 +56,24 @@ def training_flops(
 ) -> float:
     """FLOPs of one row's forward and backward passes; arguments of :func:`layer_flops`."""
     return 3 * sum(layer_flops(model, vocab_size, S, T, active))
+
+
+def row_flops(recipe: Recipe) -> Callable[[frozenset[str]], float]:
+    """From the capacities computed to one row's forward and backward FLOPs; 0 for none."""
+    data = recipe.data
+    return cache(
+        lambda active: (
+            training_flops(
+                recipe.model,
+                recipe.tokenizer.vocab_size,
+                data.row_source_tokens,
+                data.row_target_tokens,
+                active,
+            )
+            if active
+            else 0.0
+        )
+    )
 
 
 def _self_attention(d: int, length: int) -> int:

@@ -1,12 +1,11 @@
 """Floating-point operations of a schedule, from counted shapes. Imports no torch."""
 
-from functools import cache
 from itertools import pairwise
 
 from tsjt_ds.config.model import TEACHER
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.engine.schedule import Schedule, StageAt
-from tsjt_ds.model.cost import layer_flops, training_flops
+from tsjt_ds.model.cost import layer_flops, row_flops
 
 
 class RowCost:
@@ -18,16 +17,13 @@ class RowCost:
     """
 
     def __init__(self, recipe: Recipe, teacher: Recipe | None) -> None:
-        data, self.model = recipe.data, recipe.model
-        shape = data.row_source_tokens, data.row_target_tokens
-        vocab_size = recipe.tokenizer.vocab_size
-        self.of = cache(
-            lambda active: training_flops(self.model, vocab_size, *shape, active) if active else 0.0
-        )
+        self.of = row_flops(recipe)
         """Forward and backward FLOPs of a row for which a set of capacities is computed."""
         self.teacher = 0.0
         if teacher is not None and recipe.teacher is not None:
+            shape = recipe.data.row_source_tokens, recipe.data.row_target_tokens
             taught = frozenset([recipe.teacher.capacity])
+            vocab_size = recipe.tokenizer.vocab_size
             self.teacher = sum(layer_flops(teacher.model, vocab_size, *shape, taught))
 
     def alone(self, capacity: str) -> float:
@@ -36,7 +32,8 @@ class RowCost:
 
     def at(self, stage: StageAt) -> float:
         """Of a row at one step of a stage, expected over its micro-batches."""
-        # The micro-batches of a smaller share lie within those of a larger one.
+        # Where one share is a multiple of the next, its micro-batches hold the other's; elsewhere
+        # they almost do.
         names = sorted(stage.computed, key=lambda name: -stage.shares[name])
         shares = [*(stage.shares[name] for name in names), 0.0]
         expected = sum(
@@ -44,8 +41,10 @@ class RowCost:
             for number, (share, smaller) in enumerate(pairwise(shares))
             if share > smaller
         )
-        teaches = any(term.teacher == TEACHER and term.weight for term in stage.consistency)
-        return expected + (self.teacher if teaches else 0.0)
+        taught = [
+            term.student for term in stage.consistency if term.teacher == TEACHER and term.weight
+        ]
+        return expected + self.teacher * max((stage.shares[name] for name in taught), default=0.0)
 
     def of_stage(self, schedule: Schedule, index: int) -> float:
         """Of one row at every step of a stage, at its full length."""
