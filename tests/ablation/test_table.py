@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tsjt_ds.ablation.table import Table, load_table, recipe_of, recipe_settings
+from tsjt_ds.ablation.table import Table, load_table, recipe_of
 from tsjt_ds.config.deepspeed import load_deepspeed_config
+from tsjt_ds.config.overrides import split_overrides
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.errors import UserError
 
@@ -92,7 +93,7 @@ def test_parameters_take_their_places() -> None:
     assert given[0] == 'c=[{"x": 3, "y": "free"}, 3, "$ 5"]'
     assert given[2] == "a.b=2"
     assert table().settings("two", "s", {})[0] == "c=1"
-    assert recipe_settings(given) == [given[0], given[2]]
+    assert split_overrides(given)[0] == [given[0], given[2]]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from tsjt_ds.ablation.table import Size, Table, recipe_of, recipe_settings
+from tsjt_ds.ablation.table import Size, Table, recipe_of
 from tsjt_ds.ablation.tasks import Task
+from tsjt_ds.config.overrides import split_overrides
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.data.readers import SPLITS
 from tsjt_ds.engine.checkpoint_files import checkpoint_path, complete_checkpoints
@@ -121,7 +122,7 @@ class AblationPlan:
         yield self._evaluate(run)
 
     def _prepare(self, run: str, arm: str, seed: int, needs: tuple[str, ...] = ()) -> Task:
-        settings = _as_options(recipe_settings(self.settings(arm, seed)))
+        settings = _as_options(split_overrides(self.settings(arm, seed))[0])
         arguments = ("prepare", str(self.recipe_path(arm)), *settings)
         return Task(run, "prepare", TSJT, arguments, needs)
 

@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 from pydantic import model_validator
 
+from tsjt_ds.config.overrides import split_overrides
 from tsjt_ds.config.recipe import Recipe, load_recipe
 from tsjt_ds.config.schema import Section, nearest, validate
 from tsjt_ds.config.strict_yaml import load_yaml
 from tsjt_ds.errors import UserError
 
-DEEPSPEED_PREFIX = "deepspeed."
 _PARAMETER = re.compile(r"\$(\w+)(?: \* (\d+/[1-9]\d*))?")
 
 
@@ -135,12 +135,7 @@ def recipe_of(path: Path, settings: list[str]) -> Recipe:
     Raises:
         UserError: see :func:`tsjt_ds.config.recipe.load_recipe`.
     """
-    return load_recipe(path, recipe_settings(settings))
-
-
-def recipe_settings(settings: list[str]) -> list[str]:
-    """Those that are the recipe's, not DeepSpeed's."""
-    return [item for item in settings if not item.startswith(DEEPSPEED_PREFIX)]
+    return load_recipe(path, split_overrides(settings)[0])
 
 
 def _filled(value: Any, parameters: Mapping[str, Any], where: str) -> Any:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tsjt_ds.commands.numbers import positive
+from tsjt_ds.config.overrides import add_set_option
 
 EXAMPLES = """examples:
   tsjt plan recipes/quickstart.yaml
@@ -28,13 +29,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "config", type=Path, nargs="?", metavar="DS_CONFIG", help="DeepSpeed file (JSON)"
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change one key of the recipe, or behind 'deepspeed.' one of the DeepSpeed file; "
+    add_set_option(
+        parser,
+        "change one key of the recipe, or behind 'deepspeed.' one of the DeepSpeed file; "
         "may be repeated",
     )
     parser.add_argument(

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from tsjt_ds.config.overrides import add_set_option
 from tsjt_ds.config.recipe import load_recipe
 
 EXAMPLES = """examples:
@@ -24,14 +25,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recipe", type=Path, help="recipe file (YAML)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change one key of the recipe; may be repeated",
-    )
+    add_set_option(parser, "change one key of the recipe; may be repeated")
     parser.add_argument(
         "--overwrite",
         action="store_true",

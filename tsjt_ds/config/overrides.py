@@ -1,5 +1,6 @@
 """``--set key.path=value`` on the command line."""
 
+import argparse
 import copy
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +8,23 @@ from typing import Any
 import yaml
 
 from tsjt_ds.errors import UserError
+
+DEEPSPEED_PREFIX = "deepspeed."
+"""Before a key of the DeepSpeed file."""
+
+
+def add_set_option(parser: argparse.ArgumentParser, help: str) -> None:
+    """Add ``--set``; its values come as ``overrides``."""
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help=help
+    )
+
+
+def split_overrides(overrides: list[str]) -> tuple[list[str], list[str]]:
+    """Those of the recipe, and those of the DeepSpeed file, whose prefix is taken off."""
+    ours = [item for item in overrides if not item.startswith(DEEPSPEED_PREFIX)]
+    theirs = [item for item in overrides if item.startswith(DEEPSPEED_PREFIX)]
+    return ours, [item.removeprefix(DEEPSPEED_PREFIX) for item in theirs]
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:

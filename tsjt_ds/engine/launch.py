@@ -1,22 +1,20 @@
 """From a rank's command line to the train loop."""
 
 import argparse
-import contextlib
 import logging
 import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 import torch
 
-from tsjt_ds.config.deepspeed import DeepSpeedConfig, load_deepspeed_config
-from tsjt_ds.config.execution_rules import check_execution
-from tsjt_ds.config.layout_rules import check_layout
-from tsjt_ds.config.recipe import Recipe, load_recipe
+from tsjt_ds.config.deepspeed import DeepSpeedConfig
+from tsjt_ds.config.overrides import DEEPSPEED_PREFIX, add_set_option
+from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.config.run_files import load_run_files
 from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.engine.run_directory import (
     check_resume_path,
@@ -24,11 +22,10 @@ from tsjt_ds.engine.run_directory import (
     lock_run_directory,
     record_start,
 )
-from tsjt_ds.errors import UserError
+from tsjt_ds.errors import Collector, UserError
 from tsjt_ds.parallel.layout import Layout
 from tsjt_ds.parallel.slurm import adopt_slurm_ranks
 
-DEEPSPEED_PREFIX = "deepspeed."
 PATIENCE = 5.0
 """Seconds that other ranks leave the first to say what is wrong."""
 
@@ -46,13 +43,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--deepspeed_config", type=Path, required=True, help="DeepSpeed JSON: how it is run"
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="key.path=value",
-        dest="overrides",
-        help=f"override a recipe key, or a DeepSpeed key behind the prefix {DEEPSPEED_PREFIX!r}",
+    add_set_option(
+        parser, f"override a recipe key, or a DeepSpeed key behind the prefix {DEEPSPEED_PREFIX!r}"
     )
     parser.add_argument(
         "--resume",
@@ -119,44 +111,29 @@ def _cpu_has_bf16() -> bool:
 
 def _check(args: argparse.Namespace) -> tuple[Recipe, DeepSpeedConfig, PreparedData]:
     """Everything that can be known to be wrong before any process group is made, at once."""
-    ours = [item for item in args.overrides if not item.startswith(DEEPSPEED_PREFIX)]
-    theirs = [item.removeprefix(DEEPSPEED_PREFIX) for item in args.overrides if item not in ours]
+    collector = Collector()
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    mistakes: list[str] = []
-    recipe = config = prepared = None
-    with _collected(mistakes):
-        recipe = load_recipe(args.recipe, ours)
-    with _collected(mistakes):
-        config = load_deepspeed_config(args.deepspeed_config, theirs, world_size=world_size)
-    if recipe is not None and config is not None:
-        with _collected(mistakes):
-            check_layout(recipe, config.tsjt, str(args.deepspeed_config))
-        with _collected(mistakes):
-            check_execution(recipe, config)
-    with _collected(mistakes):
+    recipe, config = load_run_files(
+        args.recipe, args.deepspeed_config, args.overrides, world_size, collector
+    )
+    prepared = None
+    with collector.collect():
         check_resume_path(args.resume)
     if recipe is not None:
-        with _collected(mistakes):
+        with collector.collect():
             prepared = PreparedData.open(recipe.prepared_path)
             prepared.check(recipe)
             if config is not None and recipe.teacher is not None:
                 from tsjt_ds.model.teacher import check_teacher
 
                 check_teacher(recipe, prepared, config.tsjt.tensor)
-        with _collected(mistakes):
+        with collector.collect():
             check_run_directory(recipe, args.resume)
-    if mistakes or recipe is None or config is None or prepared is None:
-        raise UserError("\n".join(mistakes))
+    collector.tell()
+    assert recipe is not None
+    assert config is not None
+    assert prepared is not None
     return recipe, config, prepared
-
-
-@contextlib.contextmanager
-def _collected(mistakes: list[str]) -> Iterator[None]:
-    """Keep a user's mistake for later, so that all are told together."""
-    try:
-        yield
-    except UserError as error:
-        mistakes.append(str(error))
 
 
 def _quiet_libraries() -> None:

@@ -1,22 +1,18 @@
 """Everything that can be known to be wrong before training, at once. Imports no torch."""
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tsjt_ds.config.deepspeed import DeepSpeedConfig, load_deepspeed_config
-from tsjt_ds.config.execution_rules import check_execution
-from tsjt_ds.config.layout_rules import check_layout
-from tsjt_ds.config.overrides import apply_overrides
+from tsjt_ds.config.deepspeed import DeepSpeedConfig
+from tsjt_ds.config.overrides import DEEPSPEED_PREFIX, apply_overrides, split_overrides
 from tsjt_ds.config.recipe import Recipe, load_recipe
+from tsjt_ds.config.run_files import load_run_files
 from tsjt_ds.data.prepared import MANIFEST, PreparedData
 from tsjt_ds.engine.run_directory import check_run_directory
-from tsjt_ds.errors import UserError
-
-DEEPSPEED_PREFIX = "deepspeed."
+from tsjt_ds.errors import Collector, UserError
 
 
 @dataclass(frozen=True)
@@ -42,31 +38,28 @@ def check(
     Raises:
         UserError: one line for each mistake, all of them at once.
     """
-    ours = [item for item in overrides if not item.startswith(DEEPSPEED_PREFIX)]
-    theirs = [item.removeprefix(DEEPSPEED_PREFIX) for item in overrides if item not in ours]
-    mistakes: list[str] = []
+    collector = Collector()
     recipe = config = prepared = None
-    with _collected(mistakes):
-        recipe = load_recipe(recipe_path, ours)
+    ours, theirs = split_overrides(overrides)
     if config_path is not None:
-        with _collected(mistakes):
-            world_size = processes or fewest_processes(config_path, theirs)
-            config = load_deepspeed_config(config_path, theirs, world_size=world_size)
-    elif theirs:
-        mistakes.append(f"--set {DEEPSPEED_PREFIX}{theirs[0]}: needs a DeepSpeed file (name one)")
-    if recipe is not None and config is not None:
-        with _collected(mistakes):
-            check_layout(recipe, config.tsjt, str(config_path))
-        with _collected(mistakes):
-            check_execution(recipe, config)
-        with _collected(mistakes):
-            check_run_directory(recipe, "auto")
+        world_size = processes or fewest_processes(config_path, theirs)
+        recipe, config = load_run_files(recipe_path, config_path, overrides, world_size, collector)
+        if recipe is not None and config is not None:
+            with collector.collect():
+                check_run_directory(recipe, "auto")
+    else:
+        with collector.collect():
+            recipe = load_recipe(recipe_path, ours)
+        if theirs:
+            collector.mistakes.append(
+                f"--set {DEEPSPEED_PREFIX}{theirs[0]}: needs a DeepSpeed file (name one)"
+            )
     if recipe is not None and (recipe.prepared_path / MANIFEST).exists():
-        with _collected(mistakes):
+        with collector.collect():
             prepared = PreparedData.open(recipe.prepared_path)
             prepared.check(recipe)
-    if mistakes or recipe is None:
-        raise UserError("\n".join(mistakes))
+    collector.tell()
+    assert recipe is not None
     return Checked(recipe, config, prepared)
 
 
@@ -74,7 +67,7 @@ def fewest_processes(config_path: Path, overrides: list[str]) -> int:
     """The fewest processes that a DeepSpeed file can be run with; 1 if it cannot be read."""
     try:
         values = apply_overrides(json.loads(config_path.read_text(encoding="utf-8")), overrides)
-    except (OSError, TypeError, ValueError):
+    except (OSError, TypeError, ValueError, UserError):
         return 1
     tsjt = values.get("tsjt")
     degrees = tsjt if isinstance(tsjt, dict) else {}
@@ -89,12 +82,3 @@ def fewest_processes(config_path: Path, overrides: list[str]) -> int:
 def _whole(values: Mapping[str, Any], key: str) -> int:
     value = values.get(key)
     return value if isinstance(value, int) and value > 0 else 0
-
-
-@contextlib.contextmanager
-def _collected(mistakes: list[str]) -> Iterator[None]:
-    """Keep a user's mistake for later, so that all are told together."""
-    try:
-        yield
-    except UserError as error:
-        mistakes.append(str(error))
