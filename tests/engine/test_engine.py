@@ -10,6 +10,7 @@ from tests.engine.training import ROWS_PER_STEP, make_engine, step_rows, train, 
 from tests.ranks import run_ranks
 from tests.tiny import LENGTH, tiny_recipe
 from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.engine.router_counts import RouterShares
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.layout import Layout
 
@@ -39,13 +40,13 @@ def rows(count: int) -> Tensor:
 def evaluate_after_training(world: World, recipe: Recipe, raw: dict[str, Any]) -> dict[str, Any]:
     engine = make_engine(world, recipe, **raw)
     train(engine, range(2))
-    loads = engine.router_loads()
+    loads = engine.router_shares()
     found = {
         "all": engine.evaluate(rows(11), ALL),
         "low": engine.evaluate(rows(3), LOW),
         "loads": loads,
     }
-    assert engine.router_loads() == loads
+    assert engine.router_shares() == loads
     return found
 
 
@@ -64,7 +65,7 @@ def test_evaluation_is_the_same_in_every_layout() -> None:
                     torch.testing.assert_close(rank[part][capacity], nll_R, rtol=1e-5, atol=0)
             assert rank["loads"].keys() == expected[0]["loads"].keys()
             for router, shares in expected[0]["loads"].items():
-                assert rank["loads"][router] == pytest.approx(shares, abs=1e-6)
+                assert rank["loads"][router].load == pytest.approx(shares.load, abs=1e-6)
 
 
 def evaluate_and_train(world: World) -> tuple[dict[str, Tensor], Any]:
@@ -72,7 +73,7 @@ def evaluate_and_train(world: World) -> tuple[dict[str, Tensor], Any]:
     nll = make_engine(world, tiny_recipe(dropout=0.5)).evaluate(step_rows(0), BOTH)
     engine = make_engine(world, tiny_recipe(dropout=0.0))
     [result] = train(engine, range(1))
-    return nll, (result.losses, engine.router_loads())
+    return nll, (result.losses, engine.router_shares())
 
 
 @pytest.mark.parallel
@@ -123,26 +124,27 @@ def test_training_does_not_see_an_evaluation(layout: Layout, raw: dict[str, Any]
             assert torch.equal(found[name], weight), name
 
 
-def router_loads(world: World, recipe: Recipe) -> list[dict[str, list[float]]]:
+def router_shares(world: World, recipe: Recipe) -> list[dict[str, RouterShares]]:
     engine = make_engine(world, recipe)
     loads = []
     for step in range(2):
         train(engine, range(step, step + 1))
-        loads.append(engine.router_loads())
+        loads.append(engine.router_shares())
     return loads
 
 
 @pytest.mark.parallel
-def test_router_loads_are_shares_of_the_last_step() -> None:
+def test_router_shares_are_shares_of_the_last_step() -> None:
     idle = {"low": 0.5, "high": 0.5, "sparse": 0.0}
     recipe = with_stages(
         tiny_recipe(FAMILY),
         {"weights": dict.fromkeys(FAMILY, 1 / 3), "steps": 1},
         {"weights": idle},
     )
-    for computed, idle_loads in run_ranks(router_loads, Layout(2, 1, 1), recipe):
+    for computed, idle_loads in run_ranks(router_shares, Layout(2, 1, 1), recipe):
         assert set(computed) == {"encoder.1.routers.4", "decoder.1.routers.4"}
         for shares in computed.values():
-            assert len(shares) == 4
-            assert sum(shares) == pytest.approx(1.0)
+            assert len(shares.load) == 4
+            assert sum(shares.load) == pytest.approx(1.0)
+            assert 0.0 <= shares.dropped < 1.0
         assert idle_loads == {}

@@ -15,8 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint import CheckpointException
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Shard
 
 from tsjt_ds.engine.checkpoint_files import (
     PARTIAL,
@@ -43,7 +41,7 @@ from tsjt_ds.engine.master_state import MasterState
 from tsjt_ds.errors import UserError
 from tsjt_ds.model.growth import Growth
 from tsjt_ds.parallel.groups import on_main_rank
-from tsjt_ds.parallel.megatron import tensor_group
+from tsjt_ds.parallel.slices import TensorSlices, slice_of
 
 BYTES_PER_PARAMETER = 12
 """fp32 weight and two moments."""
@@ -66,7 +64,7 @@ class Checkpointer:
         self.engine, self.directory = engine, directory
         self.keep, self.identity = keep, dict(identity)
         self.master = MasterState(engine.deepspeed.optimizer)
-        self.mesh = DeviceMesh.from_group(tensor_group(), "cpu")
+        self.slices = TensorSlices()
 
     def save(
         self,
@@ -150,15 +148,8 @@ class Checkpointer:
         for name, parameter in self.engine.model.canonical_parameters():
             for kind, tensor in self.master.read(parameter).items():
                 if self.engine.world.coordinates.data == 0:
-                    tensors[f"{kind}/{name}"] = self._whole(parameter, tensor.cpu())
+                    tensors[f"{kind}/{name}"] = self.slices.as_part(parameter, tensor.cpu())
         return tensors
-
-    def _whole(self, parameter: Any, tensor: Tensor) -> Any:
-        """Mark a tensor-parallel slice as part of a whole."""
-        if self.mesh.size() == 1 or not getattr(parameter, "tensor_model_parallel", False):
-            return tensor
-        axis = [Shard(parameter.partition_dim)]
-        return DTensor.from_local(tensor, self.mesh, axis, run_check=False)
 
     def find(self) -> tuple[Path | None, list[str]]:
         """The newest sound checkpoint, and what is to be said of others; the same on every rank.
@@ -201,13 +192,13 @@ class Checkpointer:
         self.master.prepare(sorted(kinds - {WEIGHT}), state["optimizer"])
         parameters = dict(self.engine.model.canonical_parameters())
         tensors = {
-            f"{kind}/{name}": self._whole(parameter, self._empty(parameter))
+            f"{kind}/{name}": self.slices.as_part(parameter, self._empty(parameter))
             for name, parameter in parameters.items()
             for kind in kinds
         }
         load_tensors(tensors, path)
         for name, parameter in parameters.items():
-            whole = {kind: _local(tensors[f"{kind}/{name}"]) for kind in kinds}
+            whole = {kind: slice_of(tensors[f"{kind}/{name}"]) for kind in kinds}
             self.master.write(parameter, whole)
         self.master.finish()
         if not tensors_only:
@@ -226,18 +217,11 @@ class Checkpointer:
         growth = Growth(self.engine.composite, entering, trained, names, read)
         for name, parameter in self.engine.model.canonical_parameters():
             if growth.is_new(name):
-                weight = self._slice(parameter, growth.value(name))
+                weight = self.slices.cut(parameter, growth.value(name))
                 moments = self.master.read(parameter).keys() - {WEIGHT}
                 zeros = {kind: torch.zeros_like(weight) for kind in moments}
                 self.master.write(parameter, {WEIGHT: weight, **zeros})
         self.master.finish()
-
-    def _slice(self, parameter: Any, whole: Tensor) -> Tensor:
-        """This tensor rank's part."""
-        if not getattr(parameter, "tensor_model_parallel", False):
-            return whole
-        rank, size = self.mesh.get_local_rank(), self.mesh.size()
-        return whole.chunk(size, dim=parameter.partition_dim)[rank].contiguous()
 
     def _empty(self, parameter: nn.Parameter) -> Tensor:
         shape = self.master.shape(parameter)
@@ -271,10 +255,6 @@ def _newest_sound(run_directory: Path) -> tuple[Path | None, list[str]]:
             return path, messages
         messages.append(f"{path.name}: damaged, not loaded: {fault}")
     return None, messages
-
-
-def _local(tensor: Any) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _plain_values(values: Mapping[str, Any]) -> dict[str, Any]:

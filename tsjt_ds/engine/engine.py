@@ -20,7 +20,7 @@ from tsjt_ds.engine.evaluation_pass import EvaluationPass, RowShare
 from tsjt_ds.engine.gradients import unused_parameters
 from tsjt_ds.engine.pipeline_module import PipelineComposite, deepspeed_topology
 from tsjt_ds.engine.plain_module import PlainComposite
-from tsjt_ds.engine.router_counts import RouterCounts
+from tsjt_ds.engine.router_counts import RouterCounts, RouterShares
 from tsjt_ds.model.composite import Composite
 from tsjt_ds.model.head import ROUTER_LOSS, OutsideTeacher, loss_names
 from tsjt_ds.model.step import StepContext
@@ -195,8 +195,8 @@ class Engine(ABC):
         finished = self.composite.wiring_of(active).finished
         return dict(zip(finished, nll_CR.cpu(), strict=True))
 
-    def router_loads(self) -> dict[str, list[float]]:
-        """The last step's share of choices by expert, for each router it asked (collective)."""
+    def router_shares(self) -> dict[str, RouterShares]:
+        """Where the choices of each router that the last step asked went (collective)."""
         return self.router_counts.shares()
 
     @property

@@ -14,7 +14,7 @@ from tsjt_ds.config.stages import at_ends
 from tsjt_ds.engine.best import BestTracker
 from tsjt_ds.engine.bleu import BLEU, BackgroundBleu, drop_bleu_after
 from tsjt_ds.engine.checkpoint import Checkpointer
-from tsjt_ds.engine.checkpoint_files import checkpoint_path
+from tsjt_ds.engine.checkpoint_files import capacity_of, checkpoint_path
 from tsjt_ds.engine.diagnostics import DIAGNOSTICS
 from tsjt_ds.engine.engine import EngineHook
 from tsjt_ds.engine.hook import JointLossHook
@@ -191,7 +191,7 @@ class Line:
 
     def _stages_begun(self) -> int:
         """Of the recipe's: a separate line's own stage comes after all joint ones."""
-        is_separate = self.schedule.first_step > 0
+        is_separate = capacity_of(self.directory) is not None
         return len(self.recipe.schedule.stages) if is_separate else self.entered + 1
 
     def _protected(self) -> set[int]:

@@ -1,5 +1,6 @@
 """How many choices of a step fell on each expert, over all ranks."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,16 @@ from tsjt_ds.model.experts import SparseFeedForward
 from tsjt_ds.model.layers import StackLayer
 from tsjt_ds.model.wiring import Stack, Wiring
 from tsjt_ds.parallel.groups import World
+
+
+@dataclass(frozen=True)
+class RouterShares:
+    """Of one router's choices in a step."""
+
+    load: list[float]
+    """Share that fell on each expert, dropped choices included."""
+    dropped: float
+    """Share that found an expert full."""
 
 
 class RouterCounts:
@@ -23,11 +34,12 @@ class RouterCounts:
 
     def __init__(self, model: ModelConfig, module: nn.Module, world: World) -> None:
         self.world = world
-        self.choices_E = {
-            router: torch.zeros(experts, dtype=torch.float64, device=world.device)
+        self.counts = {
+            router: torch.zeros(experts + 1, dtype=torch.float64, device=world.device)
             for router, experts in _routers(model).items()
         }
-        """By router, as in ``encoder.1.routers.4``; the same keys in the same order on all ranks"""
+        """Choices of each expert, then dropped ones, by router, as in ``encoder.1.routers.4``; the
+        same keys in the same order on all ranks."""
         for layer in module.modules():
             if isinstance(layer, StackLayer) and layer.sparse is not None:
                 layer.sparse.register_forward_hook(self._counter(layer.name))
@@ -36,30 +48,32 @@ class RouterCounts:
         def count(sparse: SparseFeedForward, inputs: tuple[Any, ...], output: Any) -> None:
             experts = inputs[2]
             if sparse.training:
-                self.choices_E[f"{layer}.routers.{experts}"] += sparse.loads[experts].choices_E
+                load, counts = sparse.loads[experts], self.counts[f"{layer}.routers.{experts}"]
+                counts[:-1] += load.choices_E
+                counts[-1] += load.dropped
 
         return count
 
     def reset(self) -> None:
         """Start a step."""
-        for choices_E in self.choices_E.values():
-            choices_E.zero_()
+        for counts in self.counts.values():
+            counts.zero_()
 
-    def shares(self) -> dict[str, list[float]]:
-        """Each router's share of choices by expert, of those that were asked in the step; the same
-        on every rank (collective)."""
-        if not self.choices_E:
+    def shares(self) -> dict[str, RouterShares]:
+        """Of each router that was asked in the step; the same on every rank (collective)."""
+        if not self.counts:
             return {}
-        choices = torch.cat(list(self.choices_E.values()))
+        counts = torch.cat(list(self.counts.values()))
         if self.world.coordinates.tensor:
-            choices.zero_()  # All tensor ranks choose the same.
-        distributed.all_reduce(choices)
-        parts: tuple[Tensor, ...] = choices.split([len(each) for each in self.choices_E.values()])
-        return {
-            router: (part / part.sum()).tolist()
-            for router, part in zip(self.choices_E, parts, strict=True)
-            if part.sum()
-        }
+            counts.zero_()  # All tensor ranks choose the same.
+        distributed.all_reduce(counts)
+        parts: tuple[Tensor, ...] = counts.split([len(each) for each in self.counts.values()])
+        shares = {}
+        for router, part in zip(self.counts, parts, strict=True):
+            if total := float(part[:-1].sum()):
+                *load, dropped = (part / total).tolist()
+                shares[router] = RouterShares(load, dropped)
+        return shares
 
 
 def _routers(model: ModelConfig) -> dict[str, int]:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from tsjt_ds.engine.engine import Engine, StepResult
+from tsjt_ds.engine.router_counts import RouterShares
 
 ROUTER_LOAD = "router_load.jsonl"
 DEAD_SHARE = 0.1
@@ -11,11 +12,12 @@ DEAD_SHARE = 0.1
 
 
 class RouterLoadHook:
-    """Records every expert's share of the routed tokens, and warns of dead ones (collective).
+    """Records every expert's share of the choices, and warns of dead ones (collective).
 
     Args:
-        directory: where ``router_load.jsonl`` is kept: a line a recorded step, with the shares of
-            each sparse layer's experts over the step's micro-batches on all ranks.
+        directory: where ``router_load.jsonl`` is kept: a line a recorded step, with the share of
+            choices that fell on each expert, and of those dropped for want of room, by router,
+            over the step's micro-batches on all ranks.
         interval: steps between records.
     """
 
@@ -30,25 +32,31 @@ class RouterLoadHook:
         """Record the step if it is one of those."""
         if (step + 1) % self.interval:
             return
-        loads = engine.router_loads()
-        if not loads or not engine.world.is_main:
+        shares = engine.router_shares()
+        if not shares or not engine.world.is_main:
             return
+        record = {
+            "step": step,
+            "load": {router: each.load for router, each in shares.items()},
+            "dropped": {router: each.dropped for router, each in shares.items()},
+        }
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "load": loads}) + "\n")
-        for layer, number in dead_experts(loads) - self.dead:
+            file.write(json.dumps(record) + "\n")
+        dead = dead_experts(shares)
+        for router, number in sorted(dead - self.dead):
             print(
-                f"warning: step {step + 1}: expert {number} of {layer} gets almost no tokens "
+                f"warning: step {step + 1}: expert {number} of {router} gets almost no tokens "
                 "(raise model.routing.load_balancing)",
                 flush=True,
             )
-        self.dead |= dead_experts(loads)
+        self.dead |= dead
 
 
-def dead_experts(loads: dict[str, list[float]]) -> set[tuple[str, int]]:
-    """(layer, expert) of those that get less than a tenth of an even share."""
+def dead_experts(shares: dict[str, RouterShares]) -> set[tuple[str, int]]:
+    """(router, expert) of those that get less than a tenth of an even share."""
     return {
-        (layer, number)
-        for layer, shares in loads.items()
-        for number, share in enumerate(shares)
-        if share * len(shares) < DEAD_SHARE
+        (router, number)
+        for router, each in shares.items()
+        for number, share in enumerate(each.load)
+        if share * len(each.load) < DEAD_SHARE
     }

@@ -41,14 +41,6 @@ class DevFigures:
         """Everything that a stage may go by: each capacity's mean, and ``mean`` over capacities."""
         return {**self.mean, MEAN: fmean(self.mean.values())}
 
-    def figure(self, name: str) -> float:
-        """One of :meth:`figures`.
-
-        Raises:
-            KeyError: it was not measured.
-        """
-        return self.figures()[name]
-
 
 class Validator:
     """Measures capacities during a line of training, and records what it finds.

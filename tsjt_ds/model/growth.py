@@ -8,11 +8,13 @@ Stacked: new layers are copies of those below (progressive stacking, Gong et al.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from tsjt_ds.model.composite import Composite
+from tsjt_ds.model.wiring import Stack
 
 Read = Callable[[str], Tensor]
 """From a canonical name to the whole tensor that training has reached."""
@@ -25,6 +27,12 @@ _ADD_TO_RESIDUAL = (
     "fc2.weight",
     "ffn.bias",
 )
+_DENSE_PART = {
+    "fc1_weight": ("fc1.weight", 0),
+    "fc1_bias": ("fc1.bias", 0),
+    "fc2_weight": ("fc2.weight", 1),
+}
+"""What an expert's tensor is in a dense feed-forward, and the axis of that one's blocks."""
 
 
 class Growth:
@@ -47,7 +55,7 @@ class Growth:
         read: Read,
     ) -> None:
         self.model = composite.recipe.model
-        self.owners = composite.owners()
+        self.owners, self.wiring = composite.owners(), composite.wiring
         self.entering, self.trained = dict(entering), list(trained)
         self.names, self.read = list(names), read
 
@@ -60,8 +68,8 @@ class Growth:
         """The whole tensor that a parameter starts from."""
         if not self.is_new(name):
             return self.read(name)
-        stack, layer_text, part = name.split(".", 2)
-        layer = int(layer_text)
+        stack_name, layer_text, part = name.split(".", 2)
+        stack, layer = cast(Stack, stack_name), int(layer_text)
         capacity = next(c for c in self.entering if c in self.owners(name))
         base = self.model.base_of(capacity, self.trained)
         assert base is not None, "config.recipe refuses a growth from nothing"
@@ -70,7 +78,7 @@ class Growth:
         if part.startswith("final_norms."):
             return self.read(self._norm(stack, depth, base, part))
         if part.startswith("sparse.fc"):
-            return self._expert_copies(f"{stack}.{layer}", part.removeprefix("sparse."), name)
+            return self._expert_copies(stack, layer, name)
         if part.startswith("sparse."):
             return self.read(name)
         if layer >= depth and self.entering[capacity] == "stack":
@@ -88,22 +96,13 @@ class Growth:
             if name.startswith(prefix) and name.endswith(kind) and base in self.owners(name)
         )
 
-    def _expert_copies(self, layer: str, kind: str, name: str) -> Tensor:
+    def _expert_copies(self, stack: Stack, layer: int, name: str) -> Tensor:
         """The dense feed-forward, once for each expert after the first."""
-        dense = {
-            "fc1_weight": ("fc1.weight", 0),
-            "fc1_bias": ("fc1.bias", 0),
-            "fc2_weight": ("fc2.weight", 1),
-        }
+        kind, dense = name.rsplit(".", 1)[1], f"{stack}.{layer}.ffn"
         if kind == "fc2_bias":
-            whole = self.value(f"{layer}.ffn.bias")
+            whole = self.value(f"{dense}.bias")
         else:
-            suffix, axis = dense[kind]
-            prefix = f"{layer}.ffn.blocks."
-            blocks = sorted(
-                (int(n.removeprefix(prefix).split(".")[0]), n)
-                for n in self.names
-                if n.startswith(prefix) and n.endswith(suffix)
-            )
-            whole = torch.cat([self.value(block) for _, block in blocks], dim=axis)
+            part, axis = _DENSE_PART[kind]
+            blocks = range(len(self.wiring.block_sizes(stack, layer)))
+            whole = torch.cat([self.value(f"{dense}.blocks.{b}.{part}") for b in blocks], dim=axis)
         return whole.expand_as(self.read(name)).clone()

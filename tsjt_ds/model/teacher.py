@@ -2,13 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint import CheckpointException
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Shard
 
 from tsjt_ds.config.recipe import Recipe, TeacherConfig
 from tsjt_ds.data.prepared import TOKENIZER, PreparedData, read_manifest
@@ -21,7 +18,7 @@ from tsjt_ds.model.cost import layer_flops
 from tsjt_ds.model.streams import Streams
 from tsjt_ds.model.wiring import block_sizes
 from tsjt_ds.parallel.groups import World, on_main_rank
-from tsjt_ds.parallel.megatron import tensor_group
+from tsjt_ds.parallel.slices import TensorSlices
 
 
 class FrozenTeacher:
@@ -148,15 +145,11 @@ def _misfits(run: Run, recipe: Recipe, prepared: PreparedData, tensor: int) -> I
 
 def _load(model: CompositeModel, checkpoint: Path) -> None:
     """Read this tensor rank's slices of the weights."""
-    mesh = DeviceMesh.from_group(tensor_group(), "cpu")
-    tensors: dict[str, Any] = {}
-    for name, parameter in model.canonical_parameters():
-        weight: Any = parameter.data
-        # Set by Megatron; -1: not cut.
-        axis = getattr(parameter, "partition_dim", -1)
-        if mesh.size() > 1 and axis >= 0:
-            weight = DTensor.from_local(weight, mesh, [Shard(axis)], run_check=False)
-        tensors[f"{WEIGHT}/{name}"] = weight
+    slices = TensorSlices()
+    tensors = {
+        f"{WEIGHT}/{name}": slices.as_part(parameter, parameter.data)
+        for name, parameter in model.canonical_parameters()
+    }
     try:
         load_tensors(tensors, checkpoint, alone=True)
     except (OSError, CheckpointException) as error:

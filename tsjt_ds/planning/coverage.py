@@ -22,9 +22,8 @@ class Coverage:
 
     pairs_per_epoch: int
     rows_per_epoch: float
-    source_tokens_per_row: float
-    """Tags included, padding excluded; so are the next."""
     target_tokens_per_row: float
+    """Padding excluded."""
     padding_share: float
 
 
@@ -49,7 +48,6 @@ def measure_coverage(prepared: PreparedData, recipe: Recipe) -> Coverage:
     return Coverage(
         pairs_per_epoch=plan.pairs_per_epoch,
         rows_per_epoch=packed.rows * plan.pairs_per_epoch / packed.pairs,
-        source_tokens_per_row=packed.source_tokens / packed.rows,
         target_tokens_per_row=packed.target_tokens / packed.rows,
         padding_share=packed.padding_share,
     )
