@@ -87,10 +87,10 @@ def train(
     return done
 
 
-def write_recipe(digits: Path, name: str, stages: list[dict[str, Any]], run: Path) -> Path:
+def write_recipe(digits: Path, stages: list[dict[str, Any]], run: Path) -> Path:
     recipe = yaml.safe_load((digits / "recipe.yaml").read_text())
     recipe["schedule"]["stages"] = stages
-    recipe["run_directory"] = str(run)
+    recipe |= {"name": run.name, "run_directory": str(run)}
     recipe["model"] |= {"dropout": 0.1, "d_model": 32, "ffn_dim": 64}
     recipe["validation"] = {"interval": 2, "max_segments": 20}
     path = run.with_suffix(".yaml")
@@ -125,7 +125,7 @@ def test_a_restart_anywhere_changes_nothing(
 ) -> None:
     config = write_config(tmp_path / "ds.json", checkpoint_interval=1, keep_checkpoints=2)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    recipes = [write_recipe(digits, schedule, SCHEDULES[schedule], run) for run in (whole, broken)]
+    recipes = [write_recipe(digits, SCHEDULES[schedule], run) for run in (whole, broken)]
     run_ranks(train, Layout(), recipes[0], config)
     for stop in [*stops, 1000]:
         run_ranks(train, Layout(), recipes[1], config, stop)
@@ -142,7 +142,7 @@ def test_a_restart_anywhere_changes_nothing(
 def test_a_plateau_ends_the_stage_and_the_best_goes_on(digits: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path / "ds.json", checkpoint_interval=100)
     run = tmp_path / "run"
-    recipe = write_recipe(digits, "best", SCHEDULES["best"], run)
+    recipe = write_recipe(digits, SCHEDULES["best"], run)
     run_ranks(train, Layout(), recipe, config)
     stages = [record["stage"] for record in records(run, "metrics.jsonl")]
     assert 4 < stages.count("bad") < 20
@@ -161,9 +161,7 @@ def test_growth_starts_as_the_function_of_the_low_capacity(digits: Path, tmp_pat
     config = write_config(tmp_path / "ds.json", pipeline=2, checkpoint_interval=100)
     run = tmp_path / "run"
     still = {"learning_rate": {"factor": 1e-9}}
-    recipe = write_recipe(
-        digits, "grow", [SCHEDULES["grow"][0], {**SCHEDULES["grow"][1], **still}], run
-    )
+    recipe = write_recipe(digits, [SCHEDULES["grow"][0], {**SCHEDULES["grow"][1], **still}], run)
     run_ranks(train, Layout(2, 1, 1), recipe, config)
     figures = records(run, "validation.jsonl")
     assert [sorted(f["mean"]) for f in figures[:3]] == [["low"], ["low"], ["high", "low"]]
@@ -179,7 +177,7 @@ def test_another_ending_from_the_same_beginning(digits: Path, tmp_path: Path) ->
     favour = {"name": "favour", "steps": 3, "weights": {"low": 0.9, "high": 0.1}}
     first, whole, other = (tmp_path / name for name in ("first", "whole", "other"))
     recipes = {
-        run: write_recipe(digits, "", [joint, ending], run)
+        run: write_recipe(digits, [joint, ending], run)
         for run, ending in (
             (first, favour),
             (whole, {**favour, "weights": HALF}),

@@ -18,7 +18,7 @@ from tsjt_ds.engine.checkpoint_files import MANIFEST, complete_checkpoints
 from tsjt_ds.errors import UserError
 
 RECORDED = ("tsjt-ds", "torch", "deepspeed", "megatron-core", "numpy", "sentencepiece")
-NOT_IDENTITY = {"run_directory", "evaluation", "validation", "diagnostics"}
+NOT_IDENTITY = {"name", "run_directory", "evaluation", "validation", "diagnostics"}
 """Recipe keys that may change between two starts of a run."""
 
 
