@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
+from torch.distributed import ProcessGroup
 
 from tsjt_ds.errors import UserError
 from tsjt_ds.parallel.layout import Coordinates, Layout
@@ -32,8 +33,15 @@ class World:
         return self.rank == 0
 
 
-def on_main_rank(world: World, action: Callable[[], Result]) -> Result:
+def on_main_rank(
+    world: World, action: Callable[[], Result], group: ProcessGroup | None = None
+) -> Result:
     """Do ``action`` on the main rank and give every rank its result (collective).
+
+    Args:
+        world: the ranks.
+        action: what to do.
+        group: of all ranks, to tell the result over; default: the one that training uses.
 
     Raises:
         UserError: it failed with an OSError or a UserError; the same on every rank.
@@ -44,7 +52,7 @@ def on_main_rank(world: World, action: Callable[[], Result]) -> Result:
             outcome = [action(), ""]
         except (OSError, UserError) as error:
             outcome = [None, str(error)]
-    torch.distributed.broadcast_object_list(outcome, src=0)
+    torch.distributed.broadcast_object_list(outcome, src=0, group=group)
     if outcome[1]:
         raise UserError(outcome[1])
     return outcome[0]
