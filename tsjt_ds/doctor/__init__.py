@@ -1,0 +1,1 @@
+"""Whether this machine can do what is asked of it: the checks of ``tsjt doctor``."""
