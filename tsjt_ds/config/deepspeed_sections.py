@@ -37,7 +37,12 @@ class TsjtSection(Section):
     checkpoint_interval: Positive = 500
     """Steps between checkpoints."""
     keep_checkpoints: Positive = 2
-    """Checkpoints kept; older ones are deleted."""
+    """Newest checkpoints kept; older ones are deleted."""
+    keep_best: Positive = 1
+    """Checkpoints kept beside those of each dev figure (a capacity's, and their mean): those of its
+    so many lowest values."""
+    asynchronous_checkpoints: bool = True
+    """Write checkpoints beside training, from a copy in host memory."""
     log_interval: Positive = 10
     """Steps between progress lines."""
 

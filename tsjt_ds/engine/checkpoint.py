@@ -5,19 +5,17 @@ that wrote it. Data order and dropout are functions of the step, so there is no 
 """
 
 import json
-import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.distributed.checkpoint import CheckpointException
+from torch import Tensor, distributed, nn
 
 from tsjt_ds.engine.checkpoint_files import (
-    PARTIAL,
+    AVERAGE,
     STATE,
     checkpoint_path,
     complete_checkpoints,
@@ -25,16 +23,13 @@ from tsjt_ds.engine.checkpoint_files import (
     delete_older,
     partial_checkpoints,
     set_aside_after,
-    sha256_of,
-    write_manifest,
 )
-from tsjt_ds.engine.checkpoint_tensors import (
-    WEIGHT,
-    load_tensors,
-    load_weight,
-    save_tensors,
-    tensor_sizes,
-    verify,
+from tsjt_ds.engine.checkpoint_tensors import WEIGHT, load_tensors, load_weight, tensor_sizes
+from tsjt_ds.engine.checkpoint_write import (
+    BackgroundWrite,
+    CheckpointWrite,
+    HostCopies,
+    gloo_group,
 )
 from tsjt_ds.engine.engine import Engine
 from tsjt_ds.engine.master_state import MasterState
@@ -48,23 +43,32 @@ BYTES_PER_PARAMETER = 12
 
 
 class Checkpointer:
-    """Writes and reads checkpoints (all methods are collective).
+    """Writes and reads checkpoints (all methods but :meth:`settle` are collective).
 
     Args:
         engine: whose state is kept.
         directory: of the line of training whose checkpoints they are; all ranks share it.
-        keep: number of checkpoints to keep, beside protected ones.
+        keep: number of newest checkpoints to keep, beside protected ones.
         identity: what a checkpoint must agree on to be loaded: names and plain values; of a list,
             its first entries, as many as had begun when it was written.
+        asynchronous: let training go on while a checkpoint is written.
     """
 
     def __init__(
-        self, engine: Engine, directory: Path, keep: int, identity: Mapping[str, Any]
+        self,
+        engine: Engine,
+        directory: Path,
+        keep: int,
+        identity: Mapping[str, Any],
+        asynchronous: bool = False,
     ) -> None:
         self.engine, self.directory = engine, directory
         self.keep, self.identity = keep, dict(identity)
         self.master = MasterState(engine.deepspeed.optimizer)
         self.slices = TensorSlices()
+        self.group = gloo_group() if asynchronous else None
+        self.copies = HostCopies(engine.world.device) if asynchronous else None
+        self._under_way: BackgroundWrite | None = None
 
     def save(
         self,
@@ -72,58 +76,79 @@ class Checkpointer:
         line: Mapping[str, Any] | None = None,
         protected: Collection[int] = (),
         begun: int | None = None,
+        written: Callable[[], None] = lambda: None,
     ) -> Path:
-        """Write the state after ``step`` optimizer steps.
+        """Write the state after ``step`` optimizer steps, or begin to, once the last is written.
 
         Args:
             step: optimizer steps done.
             line: what else :meth:`load` is to give back: JSON values.
             protected: steps whose checkpoints are not to be deleted.
             begun: entries of the identity's lists that have begun; default: all.
+            written: called on the main rank, maybe on another thread, once the checkpoint is there
+                and before older ones are deleted.
 
         Raises:
-            UserError: it could not be written; earlier checkpoints are as they were.
+            UserError: it, or the one before, could not be written; earlier ones are as they were.
         """
-        path = checkpoint_path(self.directory, step)
-        partial = path.with_name(path.name + PARTIAL)
-        tensors = self._tensors()
-        try:
-            on_main_rank(self.engine.world, lambda: self._make_room(partial))
-            save_tensors(tensors, partial)
-            identity = {
-                k: v[:begun] if isinstance(v, list) else v for k, v in self.identity.items()
-            }
-            state = {**self._small_state(step), "identity": identity, "line": dict(line or {})}
-            on_main_rank(self.engine.world, lambda: self._finish(state, partial, path, protected))
-        except (OSError, UserError, CheckpointException) as error:
-            if self.engine.world.is_main:
-                shutil.rmtree(partial, ignore_errors=True)
-            raise UserError(
-                f"{path}: checkpoint could not be written: {_cause(error)} (free some disk or "
-                "choose another run_directory, then resume; earlier checkpoints are untouched)"
-            ) from error
-        return path
+        self.wait()
+        identity = {k: v[:begun] if isinstance(v, list) else v for k, v in self.identity.items()}
 
-    def _make_room(self, partial: Path) -> None:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        needed = BYTES_PER_PARAMETER * sum(self.engine.composite.parameter_counts())
-        free = shutil.disk_usage(partial).free
-        if free < needed:
-            partial.rmdir()
-            raise OSError(f"needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free")
+        def finish() -> None:
+            written()
+            delete_older(self.directory, self.keep, set(protected))
 
-    def _finish(
-        self, state: dict[str, Any], partial: Path, path: Path, protected: Collection[int]
-    ) -> None:
-        (partial / STATE).write_text(json.dumps(state, indent=1))
-        files = sorted(file for file in partial.iterdir() if file.is_file())
-        write_manifest(partial, {file.name: sha256_of(file) for file in files})
-        _sync(partial)
-        if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)
-        delete_older(self.directory, self.keep, set(protected))
+        write = CheckpointWrite(
+            world=self.engine.world,
+            group=self.group,
+            path=checkpoint_path(self.directory, step),
+            tensors=self._tensors(),
+            bytes_needed=int(BYTES_PER_PARAMETER * sum(self.engine.composite.parameter_counts())),
+            state={**self._small_state(step), "identity": identity, "line": dict(line or {})},
+            written=finish,
+        )
+        if self.copies is None:
+            write.run()
+        else:
+            self._under_way = BackgroundWrite(write)
+        return write.path
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a write goes on beside training; the same on every rank."""
+        return self._under_way is not None
+
+    def poll(self) -> None:
+        """Take note of a write that has come to its end on every rank.
+
+        Raises:
+            UserError: it failed.
+        """
+        if self._under_way is None:
+            return
+        is_running, failed = self._under_way.is_running, self._under_way.failure is not None
+        some = torch.tensor([is_running, failed], dtype=torch.int, device=self.engine.world.device)
+        distributed.all_reduce(some, distributed.ReduceOp.MAX)
+        running_somewhere, failed_somewhere = some.tolist()
+        if failed_somewhere or not running_somewhere:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait for a write that goes on beside training.
+
+        Raises:
+            UserError: it failed.
+        """
+        if self._under_way is not None:
+            write, self._under_way = self._under_way, None
+            write.join()
+            if write.failure is not None:
+                raise write.failure
+
+    def settle(self) -> None:
+        """Let this rank's part of a write come to its end when training fails; never raises."""
+        if self._under_way is not None:
+            self._under_way.join()
 
     def _small_state(self, step: int) -> dict[str, Any]:
         deepspeed = self.engine.deepspeed
@@ -148,15 +173,28 @@ class Checkpointer:
         for name, parameter in self.engine.model.canonical_parameters():
             for kind, tensor in self.master.read(parameter).items():
                 if self.engine.world.coordinates.data == 0:
-                    tensors[f"{kind}/{name}"] = self.slices.as_part(parameter, tensor.cpu())
+                    key = f"{kind}/{name}"
+                    tensors[key] = self.slices.as_part(parameter, self._in_host_memory(key, tensor))
+        if self.copies is not None:
+            self.copies.finish()
         return tensors
+
+    def _in_host_memory(self, key: str, tensor: Tensor) -> Tensor:
+        return tensor.cpu() if self.copies is None else self.copies.copy(key, tensor)
 
     def find(self) -> tuple[Path | None, list[str]]:
         """The newest sound checkpoint, and what is to be said of others; the same on every rank.
 
         What a kill left half written is deleted.
         """
-        return on_main_rank(self.engine.world, lambda: _newest_sound(self.directory))
+        self.wait()
+        candidates, messages = on_main_rank(self.engine.world, lambda: _candidates(self.directory))
+        for path in candidates:
+            fault = self._damage(path)
+            if not fault:
+                return path, messages
+            messages.append(f"{path.name}: damaged, not loaded: {fault}")
+        return None, messages
 
     def verify(self, path: Path) -> None:
         """Check a checkpoint's files against their checksums.
@@ -164,10 +202,21 @@ class Checkpointer:
         Raises:
             UserError: it is damaged.
         """
-        on_main_rank(self.engine.world, lambda: verify(path))
+        self.wait()
+        fault = self._damage(path)
+        if fault:
+            raise UserError(f"{path}: {fault} (use an earlier checkpoint)")
+
+    def _damage(self, path: Path) -> str:
+        """What is wrong with a checkpoint's files: each rank looks at some of them."""
+        world = self.engine.world
+        every = [""] * world.layout.world_size
+        distributed.all_gather_object(every, damage(path, world.rank, world.layout.world_size))
+        return next(filter(None, every), "")
 
     def set_aside_after(self, step: int) -> list[Path]:
         """Take later checkpoints than ``step`` out of the way; their new names."""
+        self.wait()
         return on_main_rank(self.engine.world, lambda: set_aside_after(self.directory, step))
 
     def load(self, path: Path, *, tensors_only: bool = False) -> tuple[int, dict[str, Any]]:
@@ -181,9 +230,14 @@ class Checkpointer:
             The number of optimizer steps it holds, and what ``save`` was given as ``line``.
 
         Raises:
-            UserError: it belongs to another recipe.
+            UserError: it belongs to another recipe, or is an average.
         """
+        self.wait()
         state = json.loads((path / STATE).read_text())
+        if AVERAGE in state:
+            raise UserError(
+                f"{path}: is an average, without the optimizer's state (resume from a checkpoint)"
+            )
         for name, value in self.identity.items():
             then = state["identity"].get(name)
             if then != (value[: len(then)] if isinstance(value, list) and then else value):
@@ -212,6 +266,7 @@ class Checkpointer:
             path: the checkpoint that holds the engine's present weights.
             entering, trained: see :class:`tsjt_ds.model.growth.Growth`.
         """
+        self.wait()
         names = [k.removeprefix(f"{WEIGHT}/") for k in tensor_sizes(path) if k.startswith(WEIGHT)]
         read = partial(load_weight, path)
         growth = Growth(self.engine.composite, entering, trained, names, read)
@@ -244,33 +299,15 @@ class Checkpointer:
         deepspeed.skipped_steps = state["skipped_steps"]
 
 
-def _newest_sound(run_directory: Path) -> tuple[Path | None, list[str]]:
+def _candidates(line: Path) -> tuple[list[Path], list[str]]:
+    """A line's checkpoints, newest first, and what was deleted on the way."""
     messages = []
-    for path in partial_checkpoints(run_directory):
+    for path in partial_checkpoints(line):
         messages.append(f"{path.name}: writing it was cut short; it is deleted, not loaded")
         shutil.rmtree(path)
-    for path in reversed(complete_checkpoints(run_directory)):
-        fault = damage(path)
-        if not fault:
-            return path, messages
-        messages.append(f"{path.name}: damaged, not loaded: {fault}")
-    return None, messages
+    return complete_checkpoints(line)[::-1], messages
 
 
 def _plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers alone: lists hold one entry for each of this rank's parameter groups."""
     return {name: value for name, value in values.items() if isinstance(value, bool | int | float)}
-
-
-def _cause(error: BaseException) -> str:
-    """The first failing rank's message, on one line."""
-    if isinstance(error, CheckpointException):
-        error = next(iter(error.failures.values()))[0]
-    return " ".join(str(error).split())
-
-
-def _sync(directory: Path) -> None:
-    for path in [*directory.iterdir(), directory]:
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tsjt_ds.errors import UserError
@@ -21,6 +22,9 @@ SUPERSEDED = ".superseded"
 """Ends the name of a checkpoint that training went back behind."""
 MANIFEST = "manifest.json"
 STATE = "state.json"
+AVERAGE = "average"
+"""In the state of an average: the checkpoints that it was taken of."""
+HASHING_THREADS = 4
 SEPARATE = "separate"
 """Holds the lines of the capacities that continue alone."""
 
@@ -77,20 +81,29 @@ def write_manifest(directory: Path, checksums: dict[str, str]) -> None:
     (directory / MANIFEST).write_text(json.dumps(checksums, indent=1))
 
 
-def damage(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint's files; empty if nothing is."""
+def damage(checkpoint: Path, part: int = 0, parts: int = 1) -> str:
+    """What is wrong with a checkpoint's files; empty if nothing is.
+
+    Args:
+        checkpoint: its directory.
+        part, parts: look at every ``parts``-th file alone, from the ``part``-th on, where several
+            processes share the work.
+    """
     try:
         checksums = json.loads((checkpoint / MANIFEST).read_text())
-        for name, expected in checksums.items():
-            if sha256_of(checkpoint / name) != expected:
-                return f"{name} has changed since it was written"
+        share = sorted(checksums)[part::parts]
+        with ThreadPoolExecutor(HASHING_THREADS) as pool:
+            found = pool.map(sha256_of, [checkpoint / name for name in share])
+            for name, checksum in zip(share, found, strict=True):
+                if checksum != checksums[name]:
+                    return f"{name} has changed since it was written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except OSError as error:
         name = Path(error.filename).name if error.filename else "a file"
         return f"{name} cannot be read: {error.strerror}"
-    except ValueError:
-        return f"{MANIFEST} is no JSON"
+    except (ValueError, TypeError, AttributeError):
+        return f"{MANIFEST} is no list of checksums"
     return ""
 
 

@@ -1,17 +1,22 @@
 """A checkpoint's tensors, by PyTorch's distributed checkpoint; needs no engine to read them."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import CheckpointException, FileSystemReader
+from torch.distributed import ProcessGroup
+from torch.distributed.checkpoint import (
+    CheckpointException,
+    FileSystemReader,
+    FileSystemWriter,
+)
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
-from tsjt_ds.engine.checkpoint_files import damage
 from tsjt_ds.errors import UserError
 
 WEIGHT = "weight"
@@ -20,32 +25,45 @@ WEIGHT = "weight"
 A tensor's key is ``<kind>/<canonical parameter name>``.
 """
 
+METADATA = ".metadata"
+"""The file that says where each tensor is."""
 
-def save_tensors(tensors: dict[str, Any], path: Path) -> None:
-    """Write this rank's tensors (collective); those of several ranks are written once."""
-    _quietly(dcp.save, tensors, path)
+
+def save_tensors(
+    tensors: dict[str, Any], path: Path, group: ProcessGroup | None = None, *, alone: bool = False
+) -> None:
+    """Write this rank's tensors; those of several ranks are written once.
+
+    Args:
+        tensors: in host memory.
+        path: an empty directory; the files in it are on the disk afterwards.
+        group: to agree over; default: the one that training uses.
+        alone: there is no other rank; collective otherwise.
+
+    Raises:
+        CheckpointException: some rank could not write.
+    """
+    # With more than one thread it would not notice a failed write; copying ahead is for GPUs.
+    writer = FileSystemWriter(path, thread_count=1, per_thread_copy_ahead=0)
+    with _quiet() if alone else nullcontext():
+        dcp.save(tensors, storage_writer=writer, process_group=group, no_dist=alone)
+
+
+def files_of_rank(path: Path, rank: int) -> list[Path]:
+    """The files of a checkpoint that a rank wrote its tensors to."""
+    return sorted(path.glob(f"__{rank}_*.distcp"))
 
 
 def load_tensors(tensors: dict[str, Any], path: Path, *, alone: bool = False) -> None:
     """Read into ``tensors``, in place; collective unless ``alone``."""
-    _quietly(dcp.load, tensors, path, no_dist=alone)
+    with _quiet():
+        dcp.load(tensors, checkpoint_id=path, no_dist=alone)
 
 
 def tensor_sizes(path: Path) -> dict[str, torch.Size]:
     """The whole size of each tensor of a checkpoint."""
     entries = FileSystemReader(path).read_metadata().state_dict_metadata
     return {k: e.size for k, e in entries.items() if isinstance(e, TensorStorageMetadata)}
-
-
-def verify(path: Path) -> None:
-    """Check a checkpoint's files against their checksums.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    fault = damage(path)
-    if fault:
-        raise UserError(f"{path}: {fault} (use an earlier checkpoint)")
 
 
 def load_weights(checkpoint: Path) -> dict[str, Tensor]:
@@ -79,7 +97,9 @@ def load_weight(checkpoint: Path, name: str) -> Tensor:
     return tensors[key]
 
 
-def _quietly(call: Callable[..., Any], tensors: dict[str, Any], path: Path, **options: Any) -> None:
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without warnings that there is one process; not for threads, which share their filters."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        call(tensors, checkpoint_id=path, **options)
+        yield
