@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from tsjt_ds.doctor.finding import Finding
 
-TIME_LIMIT = 60.0
-"""Seconds for both processes together, torch's import included."""
+TIME_LIMIT = 120.0
+"""Seconds for both processes together, torch's import included: a few where nothing else runs."""
 GLOO_REMEDY = (
     "set GLOO_SOCKET_IFNAME to an interface that is up, lo on one machine, and let the host's "
     "name resolve to it"
