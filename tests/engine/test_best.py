@@ -73,3 +73,21 @@ def test_is_kept_for_other_commands(tmp_path) -> None:
 def test_what_cannot_be_read_is_no_best(tmp_path, text) -> None:
     (tmp_path / BEST_FILE).write_text(text)
     assert read_best(tmp_path) == {}
+
+
+def test_the_lowest_few_of_each_figure_are_kept() -> None:
+    tracker, kept = BestTracker(keep=2), []
+    for step, nll in enumerate([3.0, 2.0, 2.5, math.nan, 2.7, 1.0]):
+        if step == 4:
+            tracker = BestTracker.from_state(json.loads(json.dumps(tracker.state())), keep=2)
+        kept.append(tracker.update(step, {"low": nll}))
+    assert kept == [True, True, True, False, False, True]
+    assert tracker.protected_steps() == {1, 5}
+    assert tracker.bests() == {"low": Best(5, 1.0)}
+
+
+def test_the_state_of_version_0_1_is_read() -> None:
+    state = {"low": {"best": {"step": 7, "nll": 2.0}, "plateau": 2.0, "since": 1}}
+    tracker = BestTracker.from_state(state, keep=3)
+    assert tracker.bests() == {"low": Best(7, 2.0)}
+    assert tracker.is_plateau("low", patience=1)

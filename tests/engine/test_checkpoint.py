@@ -1,5 +1,8 @@
-"""Checkpoints: exact resume, other layouts, damage."""
+"""Checkpoints: exact resume, other layouts, failed writes, damage."""
 
+import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,9 @@ from tests.ranks import run_ranks
 from tests.tiny import tiny_recipe
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.engine.checkpoint import Checkpointer
-from tsjt_ds.engine.checkpoint_files import checkpoint_path
+from tsjt_ds.engine.checkpoint_files import PARTIAL, checkpoint_path
 from tsjt_ds.engine.checkpoint_tensors import load_weights
+from tsjt_ds.engine.checkpoint_write import CheckpointWrite
 from tsjt_ds.errors import UserError
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.layout import Layout
@@ -36,14 +40,32 @@ def zero(stage: int) -> dict[str, Any]:
 
 
 def train_and_save(
-    world: World, recipe: Recipe, directory: Path, raw: dict[str, Any]
+    world: World,
+    recipe: Recipe,
+    directory: Path,
+    raw: dict[str, Any],
+    asynchronous: bool = False,
 ) -> list[dict[str, float]]:
-    """Six steps, with a checkpoint after the third; the losses of the last three."""
-    engine = make_engine(world, recipe, **raw)
-    checkpointer = Checkpointer(engine, directory, keep=2, identity={"recipe": "tiny"})
+    """Six steps, with a checkpoint after the third; the losses of the last three.
+
+    An asynchronous write begins after the sixth.
+    """
+    engine, trained, write = (
+        make_engine(world, recipe, **raw),
+        threading.Event(),
+        CheckpointWrite.run,
+    )
+    if asynchronous:
+        CheckpointWrite.run = lambda self: trained.wait() and write(self)  # type: ignore[method-assign]
+    checkpointer = Checkpointer(
+        engine, directory, keep=2, identity={"recipe": "tiny"}, asynchronous=asynchronous
+    )
     train(engine, range(3))
     checkpointer.save(3)
-    return [{**r.losses, "norm": r.grad_norm} for r in train(engine, range(3, 6))]
+    results = train(engine, range(3, 6))
+    trained.set()
+    checkpointer.wait()
+    return [{**r.losses, "norm": r.grad_norm} for r in results]
 
 
 def load_and_train(
@@ -58,21 +80,24 @@ def load_and_train(
 
 @pytest.mark.parallel
 @pytest.mark.parametrize(
-    ("layout", "raw"),
+    ("layout", "raw", "asynchronous"),
     [
-        (Layout(), zero(0)),
-        (Layout(), zero(1) | WARMUP),
-        (Layout(2, 1, 1), zero(1) | BF16 | WARMUP),
-        (Layout(1, 2, 1), zero(1)),
-        (Layout(1, 1, 2), zero(2) | BF16),
-        (Layout(1, 1, 2), zero(3)),
-        (Layout(), zero(1) | ONE_CYCLE),
+        (Layout(), zero(0), True),
+        (Layout(), zero(1) | WARMUP, False),
+        (Layout(2, 1, 1), zero(1) | BF16 | WARMUP, True),
+        (Layout(1, 2, 1), zero(1), False),
+        (Layout(1, 1, 2), zero(2) | BF16, False),
+        (Layout(1, 1, 2), zero(3), True),
+        (Layout(), zero(1) | ONE_CYCLE, False),
     ],
     ids=["zero0", "zero1", "pipeline-bf16", "tensor", "zero2-bf16", "zero3", "one-cycle"],
 )
-def test_resume_is_exact(tmp_path: Path, layout: Layout, raw: dict[str, Any]) -> None:
+def test_resume_is_exact(
+    tmp_path: Path, layout: Layout, raw: dict[str, Any], asynchronous: bool
+) -> None:
+    """Also where training went on while the checkpoint was written."""
     recipe = tiny_recipe()
-    expected = run_ranks(train_and_save, layout, recipe, tmp_path, raw)
+    expected = run_ranks(train_and_save, layout, recipe, tmp_path, raw, asynchronous)
     assert run_ranks(load_and_train, layout, recipe, tmp_path, raw) == expected
 
 
@@ -118,30 +143,85 @@ def test_damage_and_strangers_are_refused(tmp_path: Path) -> None:
     assert "cannot be read" in messages["missing"]
 
 
-def save_on_a_full_disk(world: World, recipe: Recipe, directory: Path) -> tuple[str, list[str]]:
-    """Save once well, then with every file limited to some kilobytes; the message, what is left."""
+def save_and_poll(checkpointer: Checkpointer, step: int) -> None:
+    checkpointer.save(step)
+    while checkpointer.is_writing:
+        checkpointer.poll()
+
+
+def save_on_a_full_disk(
+    world: World, recipe: Recipe, directory: Path, asynchronous: bool
+) -> tuple[str, list[str]]:
+    """Save twice well, then with every file limited to some kilobytes; the message, what is left.
+
+    Well means: the second waits for the first, each is announced, and neither is left open.
+    """
     import resource
-    import signal
 
     engine = make_engine(world, recipe)
-    checkpointer = Checkpointer(engine, directory, keep=2, identity={"recipe": "tiny"})
+    checkpointer = Checkpointer(
+        engine, directory, keep=2, identity={"recipe": "tiny"}, asynchronous=asynchronous
+    )
     train(engine, range(1))
-    checkpointer.save(1)
+    announced: list[int] = []
+    for step in (1, 2):
+        checkpointer.save(step, written=lambda step=step: announced.append(step))
+    checkpointer.wait()
+    assert announced == ([1, 2] if world.is_main else [])
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
     with pytest.raises(UserError) as error:
-        checkpointer.save(2)
+        save_and_poll(checkpointer, 3)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     torch.distributed.barrier()  # The main rank clears up.
     return str(error.value), sorted(path.name for path in directory.glob("checkpoints/*"))
 
 
 @pytest.mark.parallel
-def test_a_failed_write_is_one_line_and_leaves_earlier_checkpoints(tmp_path: Path) -> None:
-    for message, left in run_ranks(save_on_a_full_disk, Layout(2, 1, 1), tiny_recipe(), tmp_path):
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_failed_write_is_one_line_and_leaves_earlier_checkpoints(
+    tmp_path: Path, asynchronous: bool
+) -> None:
+    layout, recipe = Layout(2, 1, 1), tiny_recipe()
+    for message, left in run_ranks(save_on_a_full_disk, layout, recipe, tmp_path, asynchronous):
         assert "could not be written" in message
         assert "\n" not in message
-        assert left == ["step-00000001"]
+        assert left == ["step-00000001", "step-00000002"]
+
+
+def die_before_the_rename(world: World, recipe: Recipe, directory: Path) -> None:
+    """A checkpoint, then another whose writing ends the process when all but the name is there."""
+    engine = make_engine(world, recipe)
+    checkpointer = Checkpointer(engine, directory, 1, {"recipe": "tiny"}, asynchronous=True)
+    train(engine, range(1))
+    checkpointer.save(1)
+    checkpointer.wait()
+    rename = Path.rename
+    Path.rename = (  # type: ignore[method-assign]
+        lambda path, new: (
+            os.kill(os.getpid(), signal.SIGKILL) if path.suffix == PARTIAL else rename(path, new)
+        )
+    )
+    checkpointer.save(2)
+    checkpointer.wait()
+
+
+def find(world: World, recipe: Recipe, directory: Path) -> tuple[Path | None, list[str]]:
+    return Checkpointer(make_engine(world, recipe), directory, 1, {"recipe": "tiny"}).find()
+
+
+@pytest.mark.parallel
+def test_a_kill_in_a_write_leaves_what_was_there(tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    with pytest.raises(AssertionError, match="gave no result"):
+        run_ranks(die_before_the_rename, Layout(), recipe, tmp_path)
+    names = sorted(path.name for path in tmp_path.glob("checkpoints/*"))
+    assert names == ["step-00000001", "step-00000002.partial"]
+    found, messages = run_ranks(find, Layout(), recipe, tmp_path)[0]
+    assert found == checkpoint_path(tmp_path, 1)
+    assert messages == [
+        "step-00000002.partial: writing it was cut short; it is deleted, not loaded"
+    ]
 
 
 def weights_and_checkpoint(world: World, recipe: Recipe, directory: Path) -> dict[str, Any]:

@@ -27,28 +27,36 @@ class Best:
 class _Course:
     """What one figure has come to."""
 
-    best: Best | None
+    leaders: tuple[Best, ...]
+    """Its lowest values so far, the best first."""
     plateau: float
     """The figure that the next has to undercut, by ``min_delta``, to count for patience."""
     since: int
     """Validations that did not."""
 
-    def after(self, step: int, nll: float, min_delta: float) -> "_Course":
-        is_best = nll < (self.best.nll if self.best else math.inf)
-        best = Best(step, nll) if is_best else self.best
-        if nll < self.plateau - min_delta:
-            return _Course(best, nll, 0)
-        return _Course(best, self.plateau, self.since + 1)
+    def after(self, value: Best, min_delta: float, keep: int) -> "_Course":
+        leaders = self.leaders
+        if value.nll < math.inf:
+            ranked = sorted([*leaders, value], key=lambda best: (best.nll, best.step))
+            leaders = tuple(ranked[:keep])
+        if value.nll < self.plateau - min_delta:
+            return _Course(leaders, value.nll, 0)
+        return _Course(leaders, self.plateau, self.since + 1)
 
 
 class BestTracker:
-    """Follows dev figures by name: each capacity's, and their ``mean``."""
+    """Follows dev figures by name: each capacity's, and their ``mean``.
 
-    def __init__(self) -> None:
+    Args:
+        keep: lowest values of each to remember.
+    """
+
+    def __init__(self, keep: int = 1) -> None:
+        self.keep = keep
         self._courses: dict[str, _Course] = {}
 
     def update(self, step: int, figures: Mapping[str, float], min_delta: float = 0.0) -> bool:
-        """Take a validation's figures; whether one of them is the best so far.
+        """Take a validation's figures; whether one of them is among the lowest so far.
 
         Args:
             step: optimizer steps done.
@@ -57,13 +65,13 @@ class BestTracker:
                 best nevertheless.
         """
         for name, nll in figures.items():
-            course = self._courses.get(name, _Course(None, math.inf, 0))
-            self._courses[name] = course.after(step, nll, min_delta)
-        return any(best.step == step for best in self.bests().values())
+            course = self._courses.get(name, _Course((), math.inf, 0))
+            self._courses[name] = course.after(Best(step, nll), min_delta, self.keep)
+        return step in self.protected_steps()
 
     def bests(self) -> dict[str, Best]:
         """The best of each figure that has one."""
-        return {name: course.best for name, course in self._courses.items() if course.best}
+        return {name: course.leaders[0] for name, course in self._courses.items() if course.leaders}
 
     def best_step(self, figure: str) -> int:
         """Where a figure was lowest.
@@ -79,24 +87,26 @@ class BestTracker:
         return course is not None and course.since >= patience
 
     def protected_steps(self) -> set[int]:
-        """The steps whose checkpoints are some figure's best."""
-        return {best.step for best in self.bests().values()}
+        """The steps whose checkpoints are among some figure's best."""
+        return {best.step for course in self._courses.values() for best in course.leaders}
 
     def state(self) -> dict[str, Any]:
         """As JSON values."""
         return {
-            name: asdict(course) | {"plateau": course.plateau if course.best else None}
+            name: asdict(course) | {"plateau": course.plateau if course.leaders else None}
             for name, course in self._courses.items()
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> "BestTracker":
+    def from_state(cls, state: Mapping[str, Any], keep: int = 1) -> "BestTracker":
         """A tracker that goes on from :meth:`state`."""
-        tracker = cls()
+        tracker = cls(keep)
         for name, kept in state.items():
-            best = Best(**kept["best"]) if kept["best"] else None
-            plateau = kept["plateau"] if best else math.inf
-            tracker._courses[name] = _Course(best, plateau, kept["since"])
+            # Checkpoints of version 0.1 hold the best alone.
+            leaders = kept["leaders"] if "leaders" in kept else filter(None, [kept["best"]])
+            bests = tuple(Best(**best) for best in leaders)[:keep]
+            plateau = kept["plateau"] if bests else math.inf
+            tracker._courses[name] = _Course(bests, plateau, kept["since"])
         return tracker
 
     def write(self, line: Path) -> None:
