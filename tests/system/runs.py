@@ -55,13 +55,18 @@ def run_and_kill(command: list[str], when: Callable[[], bool]) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + TIMEOUT
-    while not when():
-        assert process.poll() is None, f"ended before it could be killed: {command}"
-        assert time.monotonic() < deadline, f"never came so far: {command}"
-        time.sleep(0.02)
+    wait_until(when, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def wait_until(when: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
+    """Wait for something that a process does; fails if that ends before."""
+    deadline = time.monotonic() + TIMEOUT
+    while not when():
+        assert process.poll() is None, f"ended too early: {process.args}"
+        assert time.monotonic() < deadline, f"never came so far: {process.args}"
+        time.sleep(0.02)
 
 
 def metrics(run_directory: Path) -> list[dict[str, Any]]:

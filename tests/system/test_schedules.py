@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -169,29 +170,40 @@ def test_growth_starts_as_the_function_of_the_low_capacity(digits: Path, tmp_pat
     assert figures[2]["mean"]["low"] == pytest.approx(figures[1]["mean"]["low"], abs=1e-4)
 
 
+ENDINGS = [
+    {"name": "favour", "steps": 3, "weights": {"low": 0.9, "high": 0.1}},
+    {"name": "alone", "separate": {"low": 3, "high": 2}},
+]
+
+
 @pytest.mark.system
-def test_another_ending_from_the_same_beginning(digits: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ENDINGS, ids=["joint", "separate"])
+def test_another_ending_from_the_same_beginning(
+    digits: Path, tmp_path: Path, ending: dict[str, Any]
+) -> None:
     """A checkpoint serves a run that agrees up to its stage, and brings its history along."""
     config = write_config(tmp_path / "ds.json", checkpoint_interval=100, keep_checkpoints=1)
     joint = {"name": "joint", "steps": 4, "weights": HALF}
-    favour = {"name": "favour", "steps": 3, "weights": {"low": 0.9, "high": 0.1}}
     first, whole, other = (tmp_path / name for name in ("first", "whole", "other"))
     recipes = {
-        run: write_recipe(digits, [joint, ending], run)
-        for run, ending in (
-            (first, favour),
-            (whole, {**favour, "weights": HALF}),
-            (other, {**favour, "weights": HALF}),
+        run: write_recipe(digits, stages, run)
+        for run, stages in (
+            (first, [joint, {"name": "half", "steps": 3, "weights": HALF}]),
+            (whole, [joint, ending]),
+            (other, [joint, ending]),
         )
     }
     run_ranks(train, Layout(), recipes[first], config)
     run_ranks(train, Layout(), recipes[whole], config)
     boundary = first / "checkpoints" / "step-00000004"
-    run_ranks(train, Layout(), recipes[other], config, 1000, str(boundary))
-    expected, found = weights_of(whole)["whole"], weights_of(other)["other"]
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-    for file in ("metrics.jsonl", "validation.jsonl"):
-        assert records(other, file) == records(whole, file)
+    run_ranks(train, Layout(), recipes[other], config, 2, str(boundary))
     end = complete_checkpoints(first)[-1]
     with pytest.raises(AssertionError, match="belongs to another schedule"):
         run_ranks(train, Layout(), recipes[whole], config, 1000, str(end))
+    shutil.rmtree(first)  # From here on a run stands on its own feet.
+    run_ranks(train, Layout(), recipes[other], config)
+    expected, found = weights_of(whole), weights_of(other)
+    for then, now in zip(expected.values(), found.values(), strict=True):
+        assert all(torch.equal(then[name], now[name]) for name in then)
+    for file in ("metrics.jsonl", "validation.jsonl"):
+        assert records(other, file) == records(whole, file)

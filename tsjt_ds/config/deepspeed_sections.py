@@ -45,6 +45,14 @@ class TsjtSection(Section):
     """Write checkpoints beside training, from a copy in host memory."""
     log_interval: Positive = 10
     """Steps between progress lines."""
+    hang_timeout: NotNegative = 1800
+    """Seconds after which a rank without progress ends itself and says what it waited for; 0:
+    never. Validating and writing a checkpoint must take less."""
+    loss_spike: Rate | None = None
+    """Nats a token above the median of the last 50 steps that training goes back for."""
+    rewinds: NotNegative = 3
+    """Times that training goes back to one checkpoint after a spike or a loss that is no number:
+    first to do the same again, then to pass over the rows in between."""
 
     @model_validator(mode="after")
     def _cuts(self) -> "TsjtSection":

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,22 @@ class PreparedData:
                 found = "missing" if size is None else f"{size} bytes, not {record.bytes}"
                 raise UserError(f"{path}: {found} (run `tsjt prepare --overwrite`)")
         return cls(directory, manifest)
+
+    def verify(self) -> None:
+        """Compare every file's content with its checksum.
+
+        Raises:
+            UserError: one has changed since it was written.
+        """
+        names = list(self.manifest.files)
+        with ThreadPoolExecutor() as threads:
+            found = threads.map(file_record, [self.directory / name for name in names])
+            for name, record in zip(names, found, strict=True):
+                if record != self.manifest.files[name]:
+                    raise UserError(
+                        f"{self.directory / name}: has changed since it was prepared (run "
+                        "`tsjt prepare --overwrite`)"
+                    )
 
     def check(self, recipe: Recipe) -> None:
         """Check that the recipe still says what was prepared.

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -85,6 +86,7 @@ def _tell(mistakes: str) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     recipe, config, prepared = _check(args)
+    from tsjt_ds.engine.stop import StoppedEarly, forget_stop, record_stop
     from tsjt_ds.engine.trainer import Trainer
     from tsjt_ds.parallel.groups import initialize_world, on_main_rank
 
@@ -94,15 +96,22 @@ def _train(args: argparse.Namespace) -> None:
 
     def start() -> None:
         locks.append(lock_run_directory(recipe.run_path))
+        prepared.verify()
+        forget_stop(recipe.run_path)
         record_start(recipe, config, args.deepspeed_config, str(layout))
         print(f"{recipe.name}: {layout} on {world.device.type}, {config.precision}", flush=True)
         if config.precision == "bf16" and world.device.type == "cpu" and not _cpu_has_bf16():
             print("note: this CPU has no bf16 instructions; fp32 is many times faster on it")
 
     on_main_rank(world, start)
-    Trainer(recipe, config, world, prepared).train(args.resume)
+    try:
+        Trainer(recipe, config, world, prepared).train(args.resume)
+        news = f"trained: {recipe.run_path} (next: tsjt evaluate {recipe.run_path})"
+    except StoppedEarly as stop:
+        on_main_rank(world, partial(record_stop, recipe.run_path, stop))
+        news = f"{stop} (the same command goes on from there)"
     if world.is_main:
-        print(f"trained: {recipe.run_path} (next: tsjt evaluate {recipe.run_path})", flush=True)
+        print(news, flush=True)
 
 
 def _cpu_has_bf16() -> bool:

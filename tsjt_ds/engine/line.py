@@ -7,6 +7,7 @@ own, from the joint line's end.
 import shutil
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tsjt_ds.engine.checkpoint import Checkpointer
 from tsjt_ds.engine.checkpoint_files import capacity_of, checkpoint_path
 from tsjt_ds.engine.diagnostics import DIAGNOSTICS
 from tsjt_ds.engine.engine import EngineHook
+from tsjt_ds.engine.guard import LossGuard
 from tsjt_ds.engine.hook import JointLossHook
 from tsjt_ds.engine.meter import Totals
 from tsjt_ds.engine.metrics import METRICS, MetricsHook, drop_metrics_from
@@ -24,6 +26,7 @@ from tsjt_ds.engine.records import drop_records_from
 from tsjt_ds.engine.router_load import ROUTER_LOAD
 from tsjt_ds.engine.schedule import Schedule
 from tsjt_ds.engine.setup import Setup
+from tsjt_ds.engine.stop import StoppedEarly
 from tsjt_ds.engine.validation import VALIDATION, DevFigures, Validator, drop_validations_from
 from tsjt_ds.errors import UserError
 from tsjt_ds.parallel.groups import on_main_rank
@@ -43,13 +46,21 @@ class Line:
         self.engine, self.recipe = setup.engine, setup.recipe
         tsjt = setup.config.tsjt
         self.checkpointer = Checkpointer(
-            self.engine, directory, tsjt.keep_checkpoints, setup.identity
+            self.engine,
+            directory,
+            tsjt.keep_checkpoints,
+            setup.identity,
+            tsjt.asynchronous_checkpoints,
         )
-        self.best, self.best_of_stage = BestTracker(), BestTracker()
+        self.best, self.best_of_stage = BestTracker(tsjt.keep_best), BestTracker()
         self.entered = 0
         self.validator: Validator | None = None
         self.bleu: BackgroundBleu | None = None
+        self._bleu_due: tuple[int, float, list[str]] | None = None
         self.metrics: MetricsHook | None = None
+        self.guard = LossGuard(tsjt.loss_spike)
+        self.rewinds: dict[Path, int] = {}
+        """Times that training has gone back to a checkpoint."""
 
     def start(self, step: int) -> int:
         """Begin at ``step`` with the engine as it is."""
@@ -71,26 +82,77 @@ class Line:
         """Go on from a checkpoint of this line, or of another run that began alike; its step."""
         step, state = self.checkpointer.load(path)
         origin = path.resolve().parents[1]
-        if origin != self.directory.resolve():
+        is_foreign = origin != self.directory.resolve()
+        if is_foreign:
             on_main_rank(self.setup.world, lambda: _take_history(origin, self.directory))
         self._restore(state)
         self.setup.say(f"resumed from {path} at step {step} of {self.schedule.steps}")
-        return self.start(step)
+        self.start(step)
+        if is_foreign:
+            self._save(step, with_bleu=False)  # The other run may be deleted from now on.
+        return step
 
     def train(self, step: int) -> int:
-        """Train from ``step`` to the schedule's end; the step it came to."""
+        """Train from ``step`` to the schedule's end; the step it came to.
+
+        Raises:
+            StoppedEarly: something asked to stop; all is written.
+            UserError: a step came out wrong too often, or something could not be written.
+        """
         self._open_records(step)
+        self.setup.watchdog.start(step)
+        is_done = False
         try:
             while step < self.schedule.steps:
-                self._enter_stage(step)
-                self.engine.train_step(step, self.setup.batches.step(step))
-                step += 1
-                self._after_step(step)
-        except BaseException:
-            self._close_records(wait=False)
-            raise
-        self._close_records(wait=True)
+                step = self._train_step(step)
+                self.setup.watchdog.progress(step)
+            self.checkpointer.wait()
+            self._start_bleu()
+            is_done = True
+        finally:
+            self.checkpointer.settle()
+            self.setup.watchdog.stop()
+            self._close_records(wait=is_done)
         return step
+
+    def _train_step(self, step: int) -> int:
+        """Do ``step`` and what is due after it; the step that comes next."""
+        self._enter_stage(step)
+        result = self.engine.train_step(step, self.setup.data.micro_batches(step))
+        fault = self.guard.fault(result)
+        if fault:
+            return self._go_back(step, fault)
+        self._after_step(step + 1)
+        return step + 1
+
+    def _go_back(self, step: int, fault: str) -> int:
+        """Go on from the newest checkpoint, since ``step`` must not stand; the step that is at.
+
+        A fault that passes is mended by doing the same again; for one that does not, the rows since
+        the checkpoint are passed over (as for PaLM, Chowdhery et al. 2022, arXiv 2204.02311).
+        """
+        self.checkpointer.wait()
+        self._close_records(wait=False)
+        path, messages = self.checkpointer.find()
+        for message in messages:
+            self.setup.say(message)
+        remedy = "lower the learning rate or clip gradients, then start again"
+        if path is None:
+            raise UserError(f"step {step}: {fault}, before the first checkpoint ({remedy})")
+        self.rewinds[path] = times = self.rewinds.get(path, 0) + 1
+        if times > self.setup.config.tsjt.rewinds:
+            raise UserError(f"step {step}: {fault}, as after {path.name} before ({remedy})")
+        data = self.setup.data
+        passed_over = data.passed_over + step
+        begin, state = self.checkpointer.load(path)
+        self._restore(state)
+        how = "once more"
+        if times > 1:
+            data.passed_over = passed_over + 1 - begin
+            how = f"past the rows of {step + 1 - begin} steps"
+        self.setup.say(f"step {step}: {fault}: back to step {begin}, {how}")
+        self._open_records(begin)
+        return begin
 
     def _enter_stage(self, step: int) -> None:
         """At a stage's first step: carry its predecessor's best over, and let capacities grow.
@@ -100,6 +162,7 @@ class Line:
         index = self.schedule.index_of(step)
         if index == self.entered:
             return
+        self.checkpointer.wait()
         stages, path = self.schedule.stages, checkpoint_path(self.directory, step)
         carried = stages[index - 1].carry_best
         if carried:
@@ -136,21 +199,51 @@ class Line:
         ]
 
     def _after_step(self, step: int) -> None:
-        """Validate and write a checkpoint where they are due."""
+        """Validate and write a checkpoint where they are due, or one is asked to stop.
+
+        Raises:
+            StoppedEarly: something asked to stop; all is written.
+        """
         held = time.perf_counter()
         improved = self._validate(step)
         with_bleu = self._at_interval(step, self.recipe.validation.bleu_interval)
-        saving = time.perf_counter()
-        if improved or with_bleu or self._checkpoint_is_due(step):
-            self.checkpointer.save(step, self._state(), self._protected(), self._stages_begun())
-            on_main_rank(self.setup.world, lambda: self.best.write(self.directory))
-        if with_bleu and self.bleu is not None:
-            stall = time.perf_counter() - saving
-            if step == self.schedule.steps:
-                self.bleu.close(wait=True)  # Or the last score would be left out.
-            self.bleu.start(step, stall, self._trained_before(self.entered + 1))
+        reason = self.setup.stop.agree()
+        if improved or with_bleu or reason or self._checkpoint_is_due(step):
+            self._save(step, with_bleu)
+        self.checkpointer.poll()
+        if reason:
+            self.checkpointer.wait()
+        self._start_bleu()
         if self.metrics is not None:
             self.metrics.leave_out(time.perf_counter() - held)
+        if reason and step < self.schedule.steps:
+            raise StoppedEarly(step, self.schedule.steps, reason)
+
+    def _save(self, step: int, with_bleu: bool) -> None:
+        """Write a checkpoint, or begin to, and keep in mind that it is to be scored."""
+        began = time.perf_counter()
+        self.checkpointer.wait()
+        self._start_bleu()  # Of the last one, which is not to be deleted under it.
+        best = BestTracker.from_state(self.best.state(), self.best.keep)
+        self.checkpointer.save(
+            step,
+            self._state(),
+            self._protected(),
+            self._stages_begun(),
+            partial(best.write, self.directory),
+        )
+        if with_bleu:
+            stall = time.perf_counter() - began
+            self._bleu_due = step, stall, self._trained_before(self.entered + 1)
+
+    def _start_bleu(self) -> None:
+        """Have a checkpoint scored that is due, once it is written."""
+        if self._bleu_due is None or self.bleu is None or self.checkpointer.is_writing:
+            return
+        (step, stall, capacities), self._bleu_due = self._bleu_due, None
+        if step == self.schedule.steps:
+            self.bleu.close(wait=True)  # Or the last score would be left out.
+        self.bleu.start(step, stall, capacities)
 
     def _validate(self, step: int) -> bool:
         """Measure the dev figures if they are due; whether one is the best so far."""
@@ -209,19 +302,23 @@ class Line:
             "totals": asdict(self.setup.meter.totals),
             "best": self.best.state(),
             "best_of_stage": self.best_of_stage.state(),
+            "passed_over": self.setup.data.passed_over,
+            "losses": self.guard.state(),
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Take up what :meth:`_state` gave."""
         self.schedule.ends = list(state["ends"])
         self.entered = state["entered"]
-        self.best = BestTracker.from_state(state["best"])
+        self.best = BestTracker.from_state(state["best"], self.best.keep)
         self.best_of_stage = BestTracker.from_state(state["best_of_stage"])
         self._count_on(state)
 
     def _count_on(self, state: dict[str, Any]) -> None:
-        """Go on counting tokens and FLOPs from a checkpoint of this or another line."""
+        """Go on through the data, and in counting, from a checkpoint of this or another line."""
         self.setup.meter.totals = Totals(**state["totals"])
+        self.setup.data.passed_over = state.get("passed_over", 0)
+        self.guard.restore(state.get("losses", {}))
 
     def _open_records(self, step: int) -> None:
         """Make this line's hooks the engine's, and drop what was recorded of steps to be redone."""
@@ -237,7 +334,7 @@ class Line:
                 drop_records_from(directory / name, step)
 
         on_main_rank(setup.world, prepare)
-        by_row = setup.plan.target_tokens_by_row
+        by_row = setup.data.target_tokens_by_row
         hooks: list[EngineHook] = [JointLossHook(self.schedule, by_row), setup.meter]
         hooks += setup.hooks(directory)
         if recipe.validation.interval:
@@ -247,7 +344,7 @@ class Line:
         if setup.world.is_main:
             interval = setup.config.tsjt.log_interval
             self.metrics = MetricsHook(
-                directory, self.schedule, setup.plan, setup.meter, step, interval
+                directory, self.schedule, setup.data, setup.meter, step, interval
             )
             hooks.append(self.metrics)
             if recipe.validation.bleu_interval:
@@ -256,6 +353,7 @@ class Line:
 
     def _close_records(self, wait: bool) -> None:
         self.engine.hooks.clear()
+        self._bleu_due = None
         if self.metrics is not None:
             self.metrics.close()
         if self.bleu is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tsjt_ds.data.plan import Plan
+from tsjt_ds.data.training_data import TrainingData
 from tsjt_ds.engine.engine import Engine, StepResult
 from tsjt_ds.engine.meter import Meter
 from tsjt_ds.engine.records import drop_records_from
@@ -22,7 +22,7 @@ class MetricsHook:
     Args:
         directory: where ``metrics.jsonl`` and ``tensorboard/`` are kept.
         schedule: names the stage of a step.
-        plan: tells a step's source tokens and epoch.
+        data: tells a step's source tokens and epoch.
         meter: tells a step's target tokens and FLOPs; comes before this among the hooks.
         first_step: the step training starts at.
         log_interval: steps between progress lines.
@@ -32,14 +32,14 @@ class MetricsHook:
         self,
         directory: Path,
         schedule: Schedule,
-        plan: Plan,
+        data: TrainingData,
         meter: Meter,
         first_step: int,
         log_interval: int,
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.schedule, self.plan, self.meter = schedule, plan, meter
+        self.schedule, self.data, self.meter = schedule, data, meter
         self.log_interval = log_interval
         self.first_step = first_step
         self.file = (directory / METRICS).open("a", encoding="utf-8")
@@ -64,13 +64,13 @@ class MetricsHook:
         record = {
             "step": step,
             "stage": stage.name,
-            "epoch": round(self.plan.epoch(step), 4),
+            "epoch": round(self.data.epoch(step), 4),
             "weights": stage.weights,
             "losses": result.losses,
             "objective": result.objective,
             "grad_norm": result.grad_norm,
             "learning_rate": result.learning_rate,
-            "source_tokens": self.plan.source_tokens(step),
+            "source_tokens": self.data.source_tokens(step),
             "target_tokens": tokens,
             "flops": self.meter.last.flops,
             "seconds": round(seconds, 6),

@@ -7,11 +7,12 @@ from typing import Any
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig
 from tsjt_ds.config.recipe import Recipe
-from tsjt_ds.data.loader import MicroBatches
-from tsjt_ds.data.plan import Plan
 from tsjt_ds.data.prepared import PreparedData
+from tsjt_ds.data.training_data import TrainingData
 from tsjt_ds.engine.engine import Engine, EngineHook
 from tsjt_ds.engine.meter import Meter
+from tsjt_ds.engine.stop import StopRequest
+from tsjt_ds.engine.watchdog import Watchdog
 from tsjt_ds.parallel.groups import World
 
 
@@ -23,10 +24,11 @@ class Setup:
     config: DeepSpeedConfig
     world: World
     prepared: PreparedData
-    plan: Plan
-    batches: MicroBatches
+    data: TrainingData
     engine: Engine
     meter: Meter
+    stop: StopRequest
+    watchdog: Watchdog
     identity: dict[str, Any]
     """What a checkpoint must agree on to be loaded."""
     hooks: Callable[[Path], list[EngineHook]]

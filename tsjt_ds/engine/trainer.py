@@ -10,6 +10,7 @@ from tsjt_ds.data.loader import MicroBatches
 from tsjt_ds.data.plan import Plan, build_plan
 from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.data.rows import RowReader
+from tsjt_ds.data.training_data import TrainingData
 from tsjt_ds.engine.checkpoint_files import SEPARATE, separate_line
 from tsjt_ds.engine.diagnostics import GradientDiagnostics
 from tsjt_ds.engine.engine import Engine, EngineHook, build_engine
@@ -19,6 +20,8 @@ from tsjt_ds.engine.router_load import RouterLoadHook
 from tsjt_ds.engine.run_directory import training_identity
 from tsjt_ds.engine.schedule import joint_schedule, separate_schedules
 from tsjt_ds.engine.setup import Setup
+from tsjt_ds.engine.stop import StopRequest
+from tsjt_ds.engine.watchdog import Watchdog
 from tsjt_ds.model.composite import Composite
 from tsjt_ds.model.teacher import load_teacher
 from tsjt_ds.parallel.groups import World
@@ -42,10 +45,11 @@ class Trainer:
             config=config,
             world=world,
             prepared=prepared,
-            plan=plan,
-            batches=self._batches(plan, prepared),
+            data=TrainingData(plan, self._batches(plan, prepared)),
             engine=engine,
             meter=Meter(recipe, teacher.row_flops if teacher else 0.0),
+            stop=StopRequest(world, recipe.run_path),
+            watchdog=Watchdog(world, recipe.run_path, config.tsjt.hang_timeout),
             identity={
                 "recipe": _digest(training_identity(recipe, with_schedule=False)),
                 "schedule": [_digest(stage.model_dump()) for stage in recipe.schedule.stages],
@@ -73,7 +77,7 @@ class Trainer:
             is_done &= line.train(start) == start
         if is_done:
             self.setup.say("this run is done")
-        self.setup.batches.close()
+        self.setup.data.close()
 
     def _start(self, line: Line, resume: str) -> int:
         """Load what the joint line goes on from; the step it is at."""
@@ -139,7 +143,9 @@ class Trainer:
             hooks.append(RouterLoadHook(directory, self.config.tsjt.log_interval))
         if self.recipe.diagnostics.interval:
             interval = self.recipe.diagnostics.interval
-            hooks.append(GradientDiagnostics(directory, interval, self.setup.batches.first))
+            hooks.append(
+                GradientDiagnostics(directory, interval, self.setup.data.first_micro_batch)
+            )
         return hooks
 
 
