@@ -154,7 +154,6 @@ class Checkpointer:
         deepspeed = self.engine.deepspeed
         group = self.engine.parameter_groups[0]
         scheduler = deepspeed.lr_scheduler
-        scaler = getattr(self.master.optimizer, "loss_scaler", None)
         return {
             "step": step,
             "layout": str(self.engine.world.layout),
@@ -162,10 +161,15 @@ class Checkpointer:
             "configured_rate": self.engine.deepspeed.optimizer_params().get("lr"),
             "group": {k: group[k] for k in ("lr", "betas", "momentum") if k in group},
             "scheduler": _plain_values(scheduler.state_dict() if scheduler else {}),
-            "loss_scaler": _plain_values(vars(scaler) if scaler else {}),
+            "loss_scaler": _plain_values(self._loss_scaler()),
             "global_samples": deepspeed.global_samples,
             "skipped_steps": deepspeed.skipped_steps,
         }
+
+    def _loss_scaler(self) -> dict[str, Any]:
+        """The loss scaler's attributes; none without ZeRO."""
+        scaler = getattr(self.master.optimizer, "loss_scaler", None)
+        return vars(scaler) if scaler else {}
 
     def _tensors(self) -> dict[str, Any]:
         """This rank's share of all tensors, in host memory; data-parallel copies give nothing."""
@@ -292,8 +296,9 @@ class Checkpointer:
             del kept["lr"]  # The user has chosen another.
         for group in self.engine.parameter_groups:
             group.update(kept)
-        for name, value in state["loss_scaler"].items():
-            setattr(self.master.optimizer.loss_scaler, name, value)
+        scaler, then = self._loss_scaler(), state["loss_scaler"]
+        if _plain_values(scaler).keys() == then.keys():  # Another precision has another one.
+            scaler.update(then)
         deepspeed.global_steps = state["step"]
         deepspeed.global_samples = state["global_samples"]
         deepspeed.skipped_steps = state["skipped_steps"]

@@ -40,8 +40,11 @@ class MasterState:
             return {WEIGHT: parameter.detach(), **moments}
         if not self._is_linked:
             self._link()
+        is_trained = parameter.requires_grad
+        parameter.requires_grad_(True)  # Of others ZeRO 3 tells nothing.
         state = {name: safe_get_full_optimizer_state(parameter, name) for name in self._moments()}
         state[WEIGHT] = safe_get_full_fp32_param(parameter)
+        parameter.requires_grad_(is_trained)
         return {name: tensor.view(self.shape(parameter)) for name, tensor in state.items()}
 
     def prepare(self, moments: list[str], scalars: dict[str, float]) -> None:
