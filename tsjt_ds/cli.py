@@ -7,7 +7,17 @@ import sys
 from tsjt_ds import __version__
 from tsjt_ds.errors import UserError
 
-COMMANDS = ("prepare", "evaluate", "translate", "export", "distil", "plan", "compare", "doctor")
+COMMANDS = (
+    "prepare",
+    "evaluate",
+    "translate",
+    "export",
+    "distil",
+    "plan",
+    "compare",
+    "doctor",
+    "average",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -5,7 +5,7 @@ data, its checkpoints, resumed by path.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -202,42 +202,39 @@ def load(world: World, recipe: Recipe, config_file: Path, sources: Sequence[Path
     return [course.train(recipe.run_path / str(index), path) for index, path in enumerate(sources)]
 
 
-def run_matrix(
-    directory: Path,
-    recipe: Recipe,
-    sources: Sequence[Way],
-    targets: Sequence[Way],
-    step: int = WRITTEN,
-    say: Callable[[str], None] = lambda _: None,
-    timeout: float = 3600.0,
-) -> tuple[dict[Way, Results], dict[tuple[Way, Way], Results]]:
-    """What follows a checkpoint, uninterrupted in each source's way, and in each target's from it.
+@dataclass(frozen=True)
+class Matrix:
+    """Runs below one directory: written in some ways, loaded in others.
 
     Args:
-        directory: for the runs.
+        directory: holds the prepared data too.
         recipe: of :func:`reshard_recipe`.
-        sources, targets: the ways.
-        step: of the checkpoint, at most ``WRITTEN``.
-        say: is told of progress.
+        step: of the checkpoints, at most ``WRITTEN``.
         timeout: seconds that a way may take.
     """
-    whole: dict[Way, Results] = {}
-    resumed: dict[tuple[Way, Way], Results] = {}
-    runs = {way: directory / f"from-{way.directory_name}" for way in sources}
-    for way, path in runs.items():
-        own = recipe.model_copy(update={"run_directory": str(path)})
-        arguments = own, way.config_file(directory)
-        whole[way] = run_ranks(write, way.layout, *arguments, timeout=timeout)[0]
-        say(f"written under {way}")
-    paths = [checkpoint_path(path, step) for path in runs.values()]
-    for way in targets:
-        path = directory / f"to-{way.directory_name}"
-        own = recipe.model_copy(update={"run_directory": str(path)})
-        arguments = own, way.config_file(directory), paths
-        found = run_ranks(load, way.layout, *arguments, timeout=timeout)[0]
-        resumed |= {(source, way): of for source, of in zip(sources, found, strict=True)}
-        say(f"loaded under {way}")
-    return whole, resumed
+
+    directory: Path
+    recipe: Recipe
+    step: int = WRITTEN
+    timeout: float = 240.0
+
+    def write(self, way: Way) -> Results:
+        """Train in this way without interruption; what followed the checkpoint."""
+        arguments = self._recipe(self._source(way)), way.config_file(self.directory)
+        return run_ranks(write, way.layout, *arguments, timeout=self.timeout)[0]
+
+    def load(self, target: Way, sources: Sequence[Way]) -> list[Results]:
+        """Train in this way from the checkpoint of each source, one after another."""
+        recipe = self._recipe(self.directory / f"to-{target.directory_name}")
+        paths = [checkpoint_path(self._source(way), self.step) for way in sources]
+        arguments = recipe, target.config_file(self.directory), paths
+        return run_ranks(load, target.layout, *arguments, timeout=self.timeout)[0]
+
+    def _source(self, way: Way) -> Path:
+        return self.directory / f"from-{way.directory_name}"
+
+    def _recipe(self, run: Path) -> Recipe:
+        return self.recipe.model_copy(update={"run_directory": str(run)})
 
 
 def difference(found: Sequence[Mapping[str, float]], expected: Results) -> float:

@@ -14,7 +14,7 @@ def add_checkpoint_argument(parser: argparse.ArgumentParser) -> None:
         default="last",
         metavar="last|best|PATH",
         help="of the line that trained the capacity last: its newest one, the one of its lowest "
-        "dev loss, or the one at PATH (default: last)",
+        "dev loss, or the one, or the average, at PATH (default: last)",
     )
 
 

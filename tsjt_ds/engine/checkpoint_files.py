@@ -40,6 +40,20 @@ def capacity_of(line: Path) -> str | None:
     return line.name if line.parent.name == SEPARATE else None
 
 
+def origin_of(checkpoint: Path) -> tuple[Path, str | None]:
+    """The run that a checkpoint or an average is of, and the capacity that its line trains alone.
+
+    Raises:
+        OSError, ValueError, TypeError, KeyError: its state cannot be read.
+    """
+    average = json.loads((checkpoint / STATE).read_text(encoding="utf-8")).get(AVERAGE)
+    if average:
+        return Path(average["run"]), average["capacity"]
+    line = checkpoint.absolute().parent.parent
+    capacity = capacity_of(line)
+    return (line.parent.parent if capacity else line), capacity
+
+
 def name_in_run(checkpoint: Path) -> str:
     """A checkpoint's name, after that of its line if it is a separate one."""
     capacity = capacity_of(checkpoint.absolute().parent.parent)

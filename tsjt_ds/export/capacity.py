@@ -17,6 +17,7 @@ from transformers import (
 from tsjt_ds.config.model import ModelConfig
 from tsjt_ds.data.tokenizer import BOS_ID, EOS_ID, PAD_ID
 from tsjt_ds.engine.checkpoint_tensors import load_weights
+from tsjt_ds.errors import UserError
 from tsjt_ds.export.extract import capacity_state_dict
 from tsjt_ds.export.nllb_moe import nllb_moe_config, nllb_moe_state_dict
 from tsjt_ds.export.nllb_moe_routing import route_to_chosen_experts
@@ -44,10 +45,18 @@ def load_capacity(run: Run, capacity: str, checkpoint: TrainedCheckpoint) -> Tra
         checkpoint: where its weights are.
 
     Raises:
-        UserError: there is no such capacity, or the checkpoint cannot be read any more.
+        UserError: there is no such capacity, or the checkpoint cannot be read any more or is of
+            another model.
     """
     run.check_capacity(capacity)
-    model = standalone_model(load_weights(checkpoint.path), run.recipe.model, capacity)
+    weights = load_weights(checkpoint.path)
+    try:
+        model = standalone_model(weights, run.recipe.model, capacity)
+    except (KeyError, IndexError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{checkpoint.path}: holds the weights of another model than {run.path}/recipe.yaml's "
+            "(name a checkpoint of that run)"
+        ) from error
     record = ExportRecord(
         capacity=capacity,
         checkpoint=checkpoint.identity,

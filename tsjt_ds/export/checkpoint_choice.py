@@ -8,12 +8,12 @@ from typing import Literal
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.engine.best import read_best
 from tsjt_ds.engine.checkpoint_files import (
-    capacity_of,
     checkpoint_path,
     complete_checkpoints,
     damage,
     latest_checkpoint,
     name_in_run,
+    origin_of,
     separate_line,
 )
 from tsjt_ds.errors import UserError
@@ -29,7 +29,8 @@ class CheckpointChoice:
         run_directory: the run's.
         recipe: the run's.
         which: ``last``: the newest; ``best``: that of the capacity's lowest dev loss, or the newest
-            if none is known; or a path. Damaged checkpoints are passed over.
+            if none is known; or the path of a checkpoint or an average. Damaged checkpoints are
+            passed over.
     """
 
     def __init__(self, run_directory: Path, recipe: Recipe, which: Which = "last") -> None:
@@ -72,7 +73,7 @@ class CheckpointChoice:
         fault = self._fault_of(path)
         if fault:
             raise UserError(f"{path}: is no sound checkpoint: {fault} (name another)")
-        trained = capacity_of(path.absolute().parent.parent)
+        _, trained = origin_of(path)
         if capacity and trained and trained != capacity:
             raise UserError(
                 f"{path}: is of the line that trains {trained!r} alone, not {capacity!r} "

@@ -7,7 +7,7 @@ from pathlib import Path
 from tsjt_ds.config.recipe import Recipe, load_recipe
 from tsjt_ds.config.schema import nearest
 from tsjt_ds.data.prepared import PreparedData
-from tsjt_ds.engine.checkpoint_files import STATE
+from tsjt_ds.engine.checkpoint_files import STATE, origin_of
 from tsjt_ds.errors import UserError
 from tsjt_ds.export.checkpoint_choice import CheckpointChoice, Which
 from tsjt_ds.export.record import checkpoint_identity
@@ -88,17 +88,20 @@ class Run:
         """A sound checkpoint with the data it was trained on.
 
         Raises:
-            UserError: it cannot be read, or the prepared data is not that of training.
+            UserError: it cannot be read, is of a run with another model, or the prepared data is
+                not that of training.
         """
         prepared = PreparedData.open(self.recipe.prepared_path)
         try:
             identity = checkpoint_identity(checkpoint)
             trained_on = json.loads((checkpoint / STATE).read_text())["identity"]["data"]
+            origin, _ = origin_of(checkpoint)
         except (OSError, ValueError, TypeError, KeyError):
             raise UserError(
                 f"{checkpoint}: cannot be read (did a training delete it? try again, or name "
                 "another)"
             ) from None
+        self._check_model(checkpoint, origin)
         if trained_on != prepared.fingerprint:
             raise UserError(
                 f"{prepared.directory}: is not the prepared data that {checkpoint} was trained on "
@@ -106,3 +109,26 @@ class Run:
                 "the corpus files of then)"
             )
         return TrainedCheckpoint(checkpoint, identity, prepared)
+
+    def _check_model(self, checkpoint: Path, origin: Path) -> None:
+        """Refuse a checkpoint of another run whose model is another."""
+        if not (origin / "recipe.yaml").is_file() or origin.resolve() == self.path.resolve():
+            return
+        theirs, ours = _model_keys(Run.open(origin)), _model_keys(self)
+        for key in ours | theirs:
+            if ours.get(key) != theirs.get(key):
+                raise UserError(
+                    f"{checkpoint}: is of {origin}, whose {key} is {theirs.get(key)}, not "
+                    f"{ours.get(key)} (name a checkpoint of {self.path}, or that run)"
+                )
+
+
+def _model_keys(run: Run) -> dict[str, object]:
+    """What decides the weights' names, sizes and meaning."""
+    model = run.recipe.model
+    keys = ("d_model", "attention_heads", "ffn_dim", "expert_interval")
+    return {
+        **{f"model.{key}": getattr(model, key) for key in keys},
+        **{f"model.capacities.{name}": str(c) for name, c in model.capacities.items()},
+        "tokenizer.vocab_size": run.recipe.tokenizer.vocab_size,
+    }
