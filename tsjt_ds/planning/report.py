@@ -9,16 +9,18 @@ from tsjt_ds.errors import UserError
 from tsjt_ds.evaluation.report import align
 from tsjt_ds.parallel.layout import Layout
 from tsjt_ds.planning.checks import Checked
+from tsjt_ds.planning.cluster import Cluster
 from tsjt_ds.planning.compute import RowCost
 from tsjt_ds.planning.coverage import Coverage, measure_coverage
 from tsjt_ds.planning.parameters import capacity_parameters, composite_parameters
+from tsjt_ds.planning.prediction import Prediction
+from tsjt_ds.planning.prediction_report import prediction_blocks
 from tsjt_ds.planning.stage_table import Line, lines_of, stage_rows, step_rows
+from tsjt_ds.planning.units import si
 
-PREFIXES = ["", "k", "M", "G", "T", "P", "E", "Z"]
 
-
-def plan_text(checked: Checked, every_step: bool) -> str:
-    """All that is known before the run.
+def plan_text(checked: Checked, every_step: bool, cluster: Cluster | None = None) -> str:
+    """All that is known before the run; speed is predicted for a cluster.
 
     Raises:
         UserError: the prepared data is damaged.
@@ -34,11 +36,16 @@ def plan_text(checked: Checked, every_step: bool) -> str:
         _parameters(recipe),
         _compute(recipe, lines, cost, config),
     ]
+    row_tokens = float(recipe.data.row_target_tokens)
     if checked.prepared is not None:
         coverage = measure_coverage(checked.prepared, recipe)
+        row_tokens = coverage.target_tokens_per_row
         blocks.append(_data(recipe, coverage, lines, config))
     else:
         notes.append(f"{recipe.prepared_path}: holds no prepared data yet (run `tsjt prepare`)")
+    if config is not None:
+        prediction = Prediction(recipe, config, cluster, teacher)
+        blocks += prediction_blocks(prediction, row_tokens)
     blocks += [f"note: {note}" for note in notes]
     return "\n\n".join(blocks) + "\n"
 
@@ -140,11 +147,3 @@ def _epochs(coverage: Coverage, lines: list[Line], config: DeepSpeedConfig) -> I
     for line in lines:
         epochs = line.schedule.steps * config.rows_per_step / coverage.rows_per_epoch
         yield [f"epochs at the end of {line.name}", f"{epochs:.2f}"]
-
-
-def si(value: float) -> str:
-    """Four digits and a prefix: 1200000.0 → ``1.200 M``."""
-    power = 0
-    while value >= 999.95 and power < len(PREFIXES) - 1:
-        value, power = value / 1000, power + 1
-    return f"{value:#.4g} {PREFIXES[power]}".rstrip()
