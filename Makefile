@@ -13,7 +13,7 @@ SET :=
 SIZE := cpu
 ARGS :=
 
-.PHONY: quickstart test lint ablation
+.PHONY: quickstart test test-image lint ablation
 
 quickstart: $(INSTALLED)
 	$(BIN)/python launchers/quickstart_corpus.py corpora/quickstart
@@ -27,6 +27,10 @@ ablation: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# The variables it goes by are told in its first lines.
+test-image:
+	tests/image/test_image.sh
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check

@@ -34,7 +34,7 @@ def test_torch_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_processes_that_hang_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(communication, "TIME_LIMIT", 0.2)
     processes = [
-        subprocess.Popen(["sleep", "600"], stdout=-1, stderr=-1, text=True) for _ in range(2)
+        subprocess.Popen(["sleep", "60"], stdout=-1, stderr=-1, text=True) for _ in range(2)
     ]
     facts, finding = Probes(processes).result()
     assert facts is None

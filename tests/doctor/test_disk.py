@@ -48,7 +48,8 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert place_finding("runs", tmp_path / "a").level == "warning"
     (tmp_path / "file").touch()
     assert place_finding("runs", tmp_path / "file" / "run").level == "error"
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    denied = (tmp_path, os.W_OK | os.X_OK)
+    monkeypatch.setattr(os, "access", lambda path, mode: (Path(path), mode) != denied)
     finding = place_finding("runs", tmp_path / "a")
     assert finding.level == "error"
     assert f"may not write in {tmp_path}" in finding.text
