@@ -53,6 +53,7 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finding = place_finding("runs", tmp_path / "a")
     assert finding.level == "error"
     assert f"may not write in {tmp_path}" in finding.text
+    assert place_finding("runs", tmp_path / "a", is_written=False).level == "warning"
 
 
 def test_prepared_data_may_be_read_only(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,6 +62,10 @@ def test_prepared_data_may_be_read_only(recipe: Recipe, monkeypatch: pytest.Monk
 
     assert uses() == ["runs", "prepared data", "temporary files"]
     assert uses(is_prepared=True) == ["runs", "temporary files"]
+    with monkeypatch.context() as denied:
+        denied.setattr(os, "access", lambda path, mode: False)
+        assert [finding.level for finding in disk_findings()] == ["error", "warning", "error"]
+        assert {finding.level for finding in disk_findings(recipe)} == {"error"}
 
     def nowhere() -> str:
         raise FileNotFoundError

@@ -29,7 +29,8 @@ def disk_findings(recipe: Recipe | None = None, is_prepared: bool = False) -> It
     """
     yield place_finding("runs", recipe.run_path if recipe else RUNS)
     if not is_prepared:
-        yield place_finding("prepared data", recipe.prepared_path if recipe else PREPARED)
+        path = recipe.prepared_path if recipe else PREPARED
+        yield place_finding("prepared data", path, is_written=recipe is not None)
     try:
         yield place_finding("temporary files", Path(tempfile.gettempdir()))
     except FileNotFoundError:
@@ -37,8 +38,14 @@ def disk_findings(recipe: Recipe | None = None, is_prepared: bool = False) -> It
         yield Finding("error", "disk", text, "set TMPDIR to one, or mount /tmp")
 
 
-def place_finding(use: str, path: Path) -> Finding:
-    """One directory that is, or is to be, at ``path``."""
+def place_finding(use: str, path: Path, is_written: bool = True) -> Finding:
+    """One directory that is, or is to be, at ``path``.
+
+    Args:
+        use: what it is for.
+        path: where it is.
+        is_written: whether it is known that something has to be written there.
+    """
     there = _nearest(path)
     if not there.is_dir():
         return Finding("error", "disk", f"{use}: {there} is no directory", "name another")
@@ -47,7 +54,7 @@ def place_finding(use: str, path: Path) -> Finding:
     if not os.access(there, os.W_OK | os.X_OK):
         remedy = "change its owner or mode, or mount a volume that this user may write to"
         text = f"{use}: user {os.getuid()} may not write in {there}"
-        return Finding("error", "disk", text, remedy)
+        return Finding("error" if is_written else "warning", "disk", text, remedy)
     if free < LITTLE:
         return Finding("warning", "disk", text, "free some")
     return Finding("ok", "disk", text)
