@@ -14,6 +14,7 @@ COMMANDS = (
     "export",
     "distil",
     "plan",
+    "tune",
     "compare",
     "doctor",
     "average",

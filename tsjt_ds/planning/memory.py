@@ -20,6 +20,8 @@ MASTER = 4
 """Bytes of an element of the optimizer's weights and moments."""
 MOMENTS = {"adam": 2, "adamw": 2, "lamb": 2, "adagrad": 1, "lion": 1, "sgd": 0, "rmsprop": 1}
 """Tensors an optimizer keeps beside the weights; others have at most two."""
+ENGINE_BUCKET = 500_000_000
+"""Elements: deepspeed.runtime.engine's MEMORY_OPT_ALLREDUCE_SIZE."""
 ALIGNMENT = 2
 """Elements, for each data-parallel rank, to which ZeRO pads."""
 
@@ -180,20 +182,26 @@ class _State:
         """ZeRO's contiguous buffers, which are made whole, whatever the model's size."""
         if self.stage == 0 or self.is_bf16_optimizer or not self.zero.contiguous_gradients:
             return 0
-        overlaps = self.zero.overlap_comm
-        twice = overlaps if overlaps is not None else self.stage == 3
-        return (1 + bool(twice)) * self.zero.reduce_bucket_size * self.element
+        bucket = self.zero.reduce_bucket_size
+        if self.stage == 3:
+            # A second one for overlapping, and the input of the reduce-scatter.
+            return (2 * bucket + min(bucket, self.parameters)) * self.element
+        return (2 if self.zero.overlap_comm else 1) * bucket * self.element
 
     @property
     def step(self) -> int:
         """The partition's gradients in one tensor, and the optimizer's temporaries."""
         temporaries = self.temporaries * self.partition * MASTER
         if self.stage == 0:
-            return self.gradients
+            return self.gradients + self._reduced(self.element)
         if self.is_bf16_optimizer:
-            return self.gradients + temporaries
+            return self.gradients + max(temporaries, self._reduced(MASTER + self.element))
         flat = self.partition * (MASTER + (self.accumulated if self.accumulated != MASTER else 0))
         return max(self.gradients + flat, self.partition * MASTER + temporaries)
+
+    def _reduced(self, width: int) -> int:
+        """The copies in which DeepSpeed's engine, instead of ZeRO, reduces gradients."""
+        return (self.ranks > 1) * min(self.parameters, ENGINE_BUCKET) * width
 
 
 def _offloads(section: OffloadOptimizer | OffloadParam | None) -> bool:

@@ -59,8 +59,9 @@ def _of_stage(
 ) -> Traffic:
     element, tensor, ranks = ELEMENT[config.precision], config.tsjt.tensor, config.data_parallel
     parameters = rank_parameters(recipe, layers, tensor)
-    data_types = config.raw.get("data_types", {})
-    reduced = parameters * ELEMENT[data_types.get("grad_accum_dtype") or config.precision]
+    # DeepSpeed sends gradients in the model's precision, whatever they are accumulated in.
+    sent_as = config.raw.get("communication_data_type") or config.precision
+    reduced = parameters * ELEMENT[sent_as]
     # From ZeRO 2 on, every micro-batch's gradients are reduced.
     times = config.accumulation if config.zero_stage >= 2 else 1
     one_way = _one_way(ranks)

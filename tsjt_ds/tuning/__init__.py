@@ -1,0 +1,1 @@
+"""The search for a DeepSpeed file: by prediction, then by short real runs."""
