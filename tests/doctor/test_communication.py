@@ -45,5 +45,5 @@ def test_processes_that_hang_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_process_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     with started_probes() as probes:
-        processes = probes._processes
+        processes = probes.processes
     assert all(process.returncode is not None for process in processes)

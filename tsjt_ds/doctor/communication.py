@@ -39,14 +39,14 @@ class Probes:
     """Two running processes of :mod:`tsjt_ds.doctor.probe`."""
 
     def __init__(self, processes: list[subprocess.Popen[str]]) -> None:
-        self._processes = processes
+        self.processes = processes
 
     def result(self) -> tuple[TorchFacts | None, Finding]:
         """What torch is (None: it cannot be loaded), and how the sum went."""
         deadline = time.monotonic() + TIME_LIMIT
         outputs = []
         late = False
-        for process in self._processes:
+        for process in self.processes:
             try:
                 outputs.append(process.communicate(timeout=max(0.1, deadline - time.monotonic())))
             except subprocess.TimeoutExpired:

@@ -52,8 +52,8 @@ def compiled_ops(raw: dict[str, Any], has_cuda: bool) -> list[Op]:
     devices = [offload.get("device", "none") for offload in offloads]
     ops = [Op("aio/async_io", HOST)] if "nvme" in devices else []
     name = file["optimizer"]["type"].lower()
-    torchs = name in ADAM and file["optimizer"].get("params", {}).get("torch_adam")
-    if torchs:
+    is_torchs = name in ADAM and file["optimizer"].get("params", {}).get("torch_adam")
+    if is_torchs:
         return ops
     if devices[0] != "none":
         return [*ops, Op(CPU_OPTIMIZERS[name], HOST)] if name in CPU_OPTIMIZERS else ops
@@ -85,7 +85,7 @@ def _has(tool: str) -> bool:
         home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda"
         return bool(shutil.which("nvcc") or shutil.which(str(Path(home, "bin", "nvcc"))))
     if tool == "c++":
-        return bool(shutil.which(os.environ.get("CXX", "c++")))
+        return bool(shutil.which((os.environ.get("CXX") or "c++").split()[0]))
     return bool(shutil.which(tool))
 
 
