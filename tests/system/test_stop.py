@@ -36,11 +36,12 @@ def _children(process: int) -> list[int]:
 
 
 def stop(run_directory: Path, command: list[str], ask: Callable[[int], object]) -> str:
-    """Start, ask to stop amid training, and wait; what was printed."""
+    """Start, ask to stop some steps later, and wait; what was printed."""
+    before = len(metrics(run_directory))
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
     )
-    wait_until(lambda: len(metrics(run_directory)) >= 10, process)
+    wait_until(lambda: len(metrics(run_directory)) >= before + 10, process)
     ask(process.pid)
     output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
@@ -63,9 +64,9 @@ def test_stopped_and_started_again_equals_never_stopped(digits: Path) -> None:
     assert 10 <= stopped["step"] == len(metrics(directory)) < 300
 
     before = stopped["step"]
-    process = stop(directory, command, lambda _: (directory / "stop").touch())
+    output = stop(directory, command, lambda _: (directory / "stop").touch())
     stopped = json.loads((directory / "stopped.json").read_text())
-    assert f"at step {before} of 300" in process
+    assert f"at step {before} of 300" in output
     assert stopped["step"] > before
     assert not (directory / "stop").exists()
 
