@@ -32,6 +32,15 @@ test: $(INSTALLED)
 test-image:
 	tests/image/test_image.sh
 
+.PHONY: test-slurm test-multihost
+# On a SLURM cluster of two nodes, set up here and taken down again; needs root.
+test-slurm: $(INSTALLED)
+	TSJT_TEST_SLURM=1 $(BIN)/python -m pytest -v tests/slurm
+
+# On two hosts, as network namespaces; needs root.
+test-multihost: $(INSTALLED)
+	TSJT_TEST_MULTIHOST=1 $(BIN)/python -m pytest -v tests/multihost
+
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
