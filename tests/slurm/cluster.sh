@@ -30,6 +30,8 @@ SlurmctldHost=$(hostname)(10.91.0.1)
 SlurmUser=root
 SlurmctldPort=17000
 AuthType=auth/munge
+# A requeued job waits until its last credentials are void: two minutes by default.
+AuthInfo=cred_expire=20
 CryptoType=crypto/munge
 StateSaveLocation=$directory/state
 SlurmdSpoolDir=$directory/spool-%n
