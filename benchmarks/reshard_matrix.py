@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         directory = Path(scratch)
         prepare_digits(directory)
         ways, refused = all_ways(directory, args.precision)
+        ways = [way for way in ways if not args.ways or str(way) in args.ways]
         matrix = Matrix(directory, reshard_recipe(directory, args.family), timeout=args.timeout)
         columns: Columns = {}
         for columns in _differences(matrix, ways):
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--family", choices=tuple(FAMILIES), default="depth")
     parser.add_argument("--precision", choices=tuple(BOUNDS), default="fp32")
+    parser.add_argument("--ways", nargs="+", metavar="WAY", help="as '2,1,1 Z1' (default: all)")
     parser.add_argument("--timeout", type=float, default=3600.0, help="seconds a way may take")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     return parser
