@@ -43,15 +43,15 @@ def capacity_of(line: Path) -> str | None:
 def origin_of(checkpoint: Path) -> tuple[Path, str | None]:
     """The run that a checkpoint or an average is of, and the capacity that its line trains alone.
 
-    Raises:
-        OSError, ValueError, TypeError, KeyError: its state cannot be read.
+    By its place, unless its state says that it is an average.
     """
-    average = json.loads((checkpoint / STATE).read_text(encoding="utf-8")).get(AVERAGE)
-    if average:
+    try:
+        average = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))[AVERAGE]
         return Path(average["run"]), average["capacity"]
-    line = checkpoint.absolute().parent.parent
-    capacity = capacity_of(line)
-    return (line.parent.parent if capacity else line), capacity
+    except (OSError, ValueError, TypeError, KeyError):
+        line = checkpoint.absolute().parent.parent
+        capacity = capacity_of(line)
+        return (line.parent.parent if capacity else line), capacity
 
 
 def name_in_run(checkpoint: Path) -> str:
