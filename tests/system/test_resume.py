@@ -37,7 +37,10 @@ def whole(digits: Path) -> Path:
 def test_killed_and_resumed_equals_never_stopped(digits: Path, whole: Path) -> None:
     killed = digits / "killed"
     # Between the checkpoints after 80 and 120 steps, inside the second stage.
-    run_and_kill(training(digits, "killed"), lambda: len(metrics(killed)) >= 85)
+    written = killed / "checkpoints" / "step-00000080"
+    run_and_kill(
+        training(digits, "killed"), lambda: len(metrics(killed)) >= 85 and written.is_dir()
+    )
     assert len(metrics(killed)) < 120
     checkpoints = killed / "checkpoints"
     # A write that the kill cut short, and a checkpoint that lost its tail afterwards.
