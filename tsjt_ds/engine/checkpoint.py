@@ -93,6 +93,7 @@ class Checkpointer:
         """
         self.wait()
         identity = {k: v[:begun] if isinstance(v, list) else v for k, v in self.identity.items()}
+        state = {**self._small_state(step), "identity": identity, "line": dict(line or {})}
 
         def finish() -> None:
             written()
@@ -104,7 +105,7 @@ class Checkpointer:
             path=checkpoint_path(self.directory, step),
             tensors=self._tensors(),
             bytes_needed=int(BYTES_PER_PARAMETER * sum(self.engine.composite.parameter_counts())),
-            state={**self._small_state(step), "identity": identity, "line": dict(line or {})},
+            state=json.dumps(state, indent=1),
             written=finish,
         )
         if self.copies is None:
@@ -144,6 +145,12 @@ class Checkpointer:
             write.join()
             if write.failure is not None:
                 raise write.failure
+
+    def close(self) -> None:
+        """Wait as :meth:`wait` does, and give back the memory that copies were made in."""
+        self.wait()
+        if self.copies is not None:
+            self.copies = HostCopies(self.engine.world.device)
 
     def settle(self) -> None:
         """Let this rank's part of a write come to its end when training fails; never raises."""

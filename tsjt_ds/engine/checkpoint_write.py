@@ -5,7 +5,6 @@ directory, once all of it is on the disk.
 """
 
 import functools
-import json
 import os
 import shutil
 import threading
@@ -72,8 +71,8 @@ class CheckpointWrite:
     """This rank's, in host memory."""
     bytes_needed: int
     """By all ranks together."""
-    state: Mapping[str, Any]
-    """All else, as JSON values."""
+    state: str
+    """All else, as JSON."""
     written: Callable[[], None]
     """Called on the main rank once the checkpoint is there."""
 
@@ -129,7 +128,7 @@ class CheckpointWrite:
         return {name: checksum for one in every for name, checksum in one.items()}
 
     def _finish(self, checksums: dict[str, str]) -> None:
-        (self.partial / STATE).write_text(json.dumps(self.state, indent=1))
+        (self.partial / STATE).write_text(self.state, encoding="utf-8")
         own = {name: sha256_of(self.partial / name) for name in (METADATA, STATE)}
         write_manifest(self.partial, dict(sorted({**checksums, **own}.items())))
         for path in (self.partial / STATE, self.partial / MANIFEST, self.partial):

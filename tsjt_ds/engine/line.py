@@ -106,7 +106,7 @@ class Line:
             while step < self.schedule.steps:
                 step = self._train_step(step)
                 self.setup.watchdog.progress(step)
-            self.checkpointer.wait()
+            self.checkpointer.close()
             self._start_bleu()
             is_done = True
         finally:
