@@ -226,11 +226,12 @@ done
         ("sleep 0.5; pkill -USR1 -P $shell -f training", TRAINING, 0, True),
         ("sleep 0.5; touch run/stop", TRAINING, 0, False),
         ("sleep 0.5; kill -TERM $shell; pkill -TERM -P $shell -f training", TRAINING, 0, False),
-        ("sleep 0.5; kill -USR1 $shell", "sleep 2; exit 3", 3, False),
+        ("sleep 0.5; kill -USR1 $shell; kill -TERM $shell", TRAINING, 0, False),
+        ("sleep 0.5; kill -USR1 $shell", "touch run/stopped.json; sleep 2; exit 3", 3, False),
         ("sleep 0.5; kill -USR1 $shell", "sleep 2", 0, False),
         ("true", "exit 70", 70, False),
     ],
-    ids=["limit", "ranks", "file", "cancelled", "failed", "finished", "hung"],
+    ids=["limit", "ranks", "file", "cancelled", "both", "failed", "finished", "hung"],
 )
 def test_when_a_job_is_requeued(
     tmp_path: Path, before: str, training: str, status: int, requeued: bool

@@ -31,9 +31,9 @@ class Hosts:
         ends = [("name", INTERFACE, "netns", name) for name in self.names]
         _ip("link", "add", *ends[0], "type", "veth", "peer", *ends[1])
         for name, address in zip(self.names, ADDRESSES, strict=True):
-            _ip("-n", name, "link", "set", "lo", "up")
+            _ip("-n", name, "link", "set", "dev", "lo", "up")
             _ip("-n", name, "address", "add", f"{address}/24", "dev", INTERFACE)
-            _ip("-n", name, "link", "set", INTERFACE, "up")
+            _ip("-n", name, "link", "set", "dev", INTERFACE, "up")
 
     def start(self, host: int, command: Sequence[str]) -> subprocess.Popen[str]:
         """Start a command on a host; its output is one stream."""
@@ -57,7 +57,7 @@ class Hosts:
 
     def set_link(self, state: str) -> None:
         """Cut the link (``down``) or mend it (``up``)."""
-        _ip("-n", self.names[1], "link", "set", INTERFACE, state)
+        _ip("-n", self.names[1], "link", "set", "dev", INTERFACE, state)
 
     def close(self) -> None:
         """End what still runs, and take the hosts away."""

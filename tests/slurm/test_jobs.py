@@ -77,8 +77,8 @@ def test_the_signal_ahead_of_the_time_limit(
     cluster: Cluster, digits: Path, config: Path, whole: Path
 ) -> None:
     steps = len(metrics(whole))
-    # Within SLURM's resolution of half a minute, the limit is near from the start.
-    limits = {"time_limit": "1", "signal_seconds": 45}
+    # So the signal comes when SLURM first looks, which it does twice a minute.
+    limits = {"time_limit": "3", "signal_seconds": 160}
     job = Job(cluster, digits, "limit", [config], steps, "--nodes", "2", **limits)
     job.wait_for_restart()
     cluster.run("scontrol", "update", f"jobid={job.number}", "timelimit=60")
