@@ -36,7 +36,7 @@ Measured = dict[str, float]
 """Of a rank: bytes of ``weights``, ``optimizer``, ``gradients``, ``activations`` and ``peak``, and
 ``seconds`` of CPU time in forward and backward passes."""
 WARMUP_STEPS = 1
-MEMORY_STEPS = 2
+MEMORY_STEPS = 1
 TIMED_STEPS = 3
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["rank_memory"])
@@ -102,8 +102,6 @@ def _measure_rank(recipe: Recipe, config_path: Path, processes: int) -> Measured
         with parts:
             train.steps(MEMORY_STEPS)
     timer = _Timer(engine)
-    train.steps(WARMUP_STEPS)
-    timer.seconds = 0.0
     train.steps(TIMED_STEPS)
     return {
         **parts.bytes,

@@ -199,3 +199,22 @@ def test_torch_is_not_imported(directory: Path) -> None:
     command = [sys.executable, "-c", program, "plan", "recipe.yaml", "ds.json"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+
+
+def test_predictions_of_memory_and_speed(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = plan(capsys, "ds.json")
+    assert len(cells(text, "activations")) == 2
+    assert "predicted speed" not in text
+    assert "bubble 20.0% with equal stages" in text
+    cluster = Path(__file__).parents[2] / "clusters" / "h100.yaml"
+    text = plan(capsys, "ds.json", "--cluster", str(cluster))
+    assert "fits: 68 GB of 80 GB usable on a device" in text
+    speed = next(block for block in text.split("\n\n") if block.startswith("predicted speed"))
+    names = [line.split()[0] for line in speed.splitlines()[1:-1]]
+    assert names == ["joint/first", "joint/both", "low/apart", "high/apart"]
+    found = mistakes(capsys, "--cluster", str(cluster))
+    assert found == [
+        "tsjt plan: error: --cluster: needs a DeepSpeed file (name one after the recipe)"
+    ]

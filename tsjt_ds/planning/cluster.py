@@ -38,9 +38,9 @@ class Cluster(Section):
     micro-batch costs however small it is."""
     memory_gb: Amount
     """Of one device; 10⁹ bytes."""
-    usable_share: Share = 0.92
-    """Of the memory: the rest is the context's, the communication library's, and lost between
-    blocks."""
+    usable_share: Share = 0.85
+    """Of the memory: the rest is the context's, the communication library's, lost between blocks,
+    and what the prediction may be wrong by."""
     intra_node_gb_per_second: Amount
     """From one device to others of its node, in one direction; 10⁹ bytes/s."""
     inter_node_gb_per_second: Amount

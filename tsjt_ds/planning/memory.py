@@ -115,7 +115,7 @@ def _of_stage(
     # The first gradients come when the first micro-batch's activations go.
     gradients = state.gradients
     if config.accumulation <= in_flight and state.stage < 2:
-        gradients = max(0, gradients - kept)
+        gradients = max(state.held_gradients, gradients - kept)
     return RankMemory(
         weights,
         state.optimizer,
@@ -176,6 +176,11 @@ class _State:
             return self.partition * self.accumulated
         accumulated = 0 if self.accumulated == self.element else self.parameters * self.accumulated
         return self.parameters * self.element + accumulated
+
+    @property
+    def held_gradients(self) -> int:
+        """Those that are there before the first micro-batch: the bf16 optimizer's accumulators."""
+        return self.parameters * MASTER if self.is_bf16_optimizer else 0
 
     @property
     def buckets(self) -> int:
