@@ -90,6 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args(arguments)
     rows = [HEADER]
+    stem = args.results / f"{datetime.now(UTC):%Y-%m-%d}-plan-accuracy"
     for case in CASES:
         if (
             args.only
@@ -100,13 +101,12 @@ def main(arguments: list[str] | None = None) -> int:
         rows += run_case(case)
         print(f"{align(rows)}\n", flush=True)
         if not args.only:
-            write_results(args.results, rows)
+            write_results(stem, rows)
     return 0
 
 
-def write_results(directory: Path, rows: list[list[str]]) -> None:
+def write_results(stem: Path, rows: list[list[str]]) -> None:
     """The table so far, as text and as tab-separated values."""
-    stem = directory / f"{datetime.now(UTC):%Y-%m-%d}-plan-accuracy"
     text = f"python benchmarks/plan_accuracy.py\n\n{align(rows)}\n"
     stem.with_suffix(".txt").write_text(text, encoding="utf-8")
     tsv = "".join("\t".join(row) + "\n" for row in rows)
