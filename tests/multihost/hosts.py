@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -35,13 +35,16 @@ class Hosts:
             _ip("-n", name, "address", "add", f"{address}/24", "dev", INTERFACE)
             _ip("-n", name, "link", "set", "dev", INTERFACE, "up")
 
-    def start(self, host: int, command: Sequence[str]) -> subprocess.Popen[str]:
-        """Start a command on a host; its output is one stream."""
+    def start(
+        self, host: int, command: Sequence[str], variables: Mapping[str, str]
+    ) -> subprocess.Popen[str]:
+        """Start a command on a host, with ``variables`` set; its output is one stream."""
         environment = {
             **os.environ,
             "GLOO_SOCKET_IFNAME": INTERFACE,
             "DS_ACCELERATOR": "cpu",
             "OMP_NUM_THREADS": "1",
+            **variables,
         }
         process = subprocess.Popen(
             ["ip", "netns", "exec", self.names[host], *command],
