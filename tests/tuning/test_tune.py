@@ -212,3 +212,25 @@ def test_a_run_is_the_recipes_most_expensive_stage_alone(files: tuple[Path, Path
     assert stage.weights == recipe.schedule.stages[0].weights
     assert short.run_directory == "somewhere"
     assert "deepspeed.tsjt.pipeline=2" in sets
+
+
+def test_a_run_that_takes_too_long_is_ended(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = Trials(search_of(files).recipe, *files, [], "joint/joint", steps=1, timeout=0.5)
+    mark = tmp_path / "ended"
+    program = f"trap 'touch {mark}; exit 1' TERM; while true; do sleep 0.1; done"
+    monkeypatch.setattr(Trials, "command", lambda *_: ["sh", "-c", program])
+    outcome = trials.run(Candidate(1, 1, 1, 8, 1, 1))
+    assert outcome.failure == "took more than 0.5 s"
+    assert mark.exists()
+
+
+def test_what_a_failed_run_said_is_kept(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = Trials(search_of(files).recipe, *files, [], "joint/joint", steps=1, timeout=30.0)
+    program = "echo starting; echo 'RuntimeError: out of memory' >&2; exit 1"
+    monkeypatch.setattr(Trials, "command", lambda *_: ["sh", "-c", program])
+    outcome = trials.run(Candidate(1, 1, 1, 8, 1, 1))
+    assert outcome.failure == "RuntimeError: out of memory"

@@ -24,6 +24,9 @@ SCRIPT = Path(tsjt_ds.__file__).parents[1] / "launchers" / "train.py"
 WARMUP_STEPS = 2
 """Not counted: memory is touched and kernels are chosen."""
 
+ENDING_SECONDS = 60
+"""torchrun gives its ranks half of that."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -83,9 +86,7 @@ class Trials:
             except subprocess.TimeoutExpired:
                 return f"took more than {self.timeout:g} s"
             finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
+                _end(process)
         return _failure(log) if status else ""
 
     def command(self, candidate: Candidate, run_directory: Path) -> list[str]:
@@ -137,6 +138,17 @@ def check_launcher() -> None:
     """Raises UserError where the training's script is not beside the package."""
     if not SCRIPT.exists():
         raise UserError(f"{SCRIPT}: not there (install from a checkout, or give --best 0)")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a run that is still there: torchrun, asked to, ends its ranks, which it alone knows."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _failure(log: Path) -> str:
