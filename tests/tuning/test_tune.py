@@ -157,6 +157,13 @@ def test_the_fastest_run_wins(files: tuple[Path, Path], fake_runs: list[Candidat
     assert len(failed) == len(fake_runs) - len(sound)
 
 
+def test_runs_are_of_several_layouts(files: tuple[Path, Path], fake_runs: list[Candidate]) -> None:
+    best = search_of(files).rank(2, ROWS).ranked[0]
+    tune(request_of(files, best=2), print)
+    assert fake_runs[0] == best.candidate
+    assert (fake_runs[0].pipeline, fake_runs[0].data) != (fake_runs[1].pipeline, fake_runs[1].data)
+
+
 def test_an_interrupted_search_goes_on(
     files: tuple[Path, Path], fake_runs: list[Candidate], monkeypatch: pytest.MonkeyPatch
 ) -> None:

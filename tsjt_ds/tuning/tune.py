@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from tsjt_ds.tuning.journal import Journal
 from tsjt_ds.tuning.ranking import Ranked, Ranking, Search
 from tsjt_ds.tuning.report import table_rows, write_table
 from tsjt_ds.tuning.trial import Outcome, Trials, check_launcher
+
+NEAR = 1.5
+"""Times the fastest prediction: what is still worth a real run before more of the same layout."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +126,26 @@ def _chosen(ranking: Ranking, given: Ranked, best: int) -> list[Ranked]:
     """The best few, and the file as it is."""
     if not best:
         return []
-    few = ranking.ranked[:best]
+    few = _in_turns(ranking.ranked)[:best]
     known = {each.candidate for each in few}
     return few if given.candidate in known else [*few, given]
+
+
+def _in_turns(ranked: list[Ranked]) -> list[Ranked]:
+    """Layouts that are predicted near the fastest in turns, each with its best ways first.
+
+    Predictions tell layouts apart better than they are right about any; a few runs of one layout
+    would not find that out.
+    """
+    limit = NEAR * ranked[0].step_seconds
+    counts: Counter[tuple[int, int, int]] = Counter()
+    turns = {}
+    for each in ranked:
+        way = each.candidate
+        layout = way.pipeline, way.tensor, way.data
+        turns[way] = (each.step_seconds > limit, counts[layout])
+        counts[layout] += 1
+    return sorted(ranked, key=lambda each: turns[each.candidate])
 
 
 def _run(
