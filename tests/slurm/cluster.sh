@@ -60,5 +60,6 @@ CONF
 slurmctld
 slurmd -N n1
 slurmd -N n2
-# The parent of what the daemons leave behind; killing it ends all of the namespace.
-exec sleep infinity
+# This shell takes care of what the daemons leave behind; killing it ends all of the namespace.
+sleep infinity &
+wait

@@ -104,7 +104,6 @@ def test_a_node_that_fails(cluster: Cluster, digits: Path, config: Path, whole: 
     job.wait_for_steps(INTERVAL + 5)
     cluster.run("scontrol", "update", "nodename=n2", "state=down", "reason=test")
     job.wait_for_restart()
-    cluster.run("scontrol", "update", "nodename=n2", "state=resume")
     job.wait_for("COMPLETED")
     assert_resumed(job, whole)
 
