@@ -134,8 +134,7 @@ def _chosen(ranking: Ranking, given: Ranked, best: int) -> list[Ranked]:
 def _in_turns(ranked: list[Ranked]) -> list[Ranked]:
     """Layouts that are predicted near the fastest in turns, each with its best ways first.
 
-    Predictions tell layouts apart better than they are right about any; a few runs of one layout
-    would not find that out.
+    Runs of one layout alone would not find out that the prediction favours it wrongly.
     """
     limit = NEAR * ranked[0].step_seconds
     counts: Counter[tuple[int, int, int]] = Counter()
