@@ -105,7 +105,7 @@ def all_ways(directory: Path, precision: str = "fp32") -> tuple[list[Way], list[
             load_deepspeed_config(way.config_file(directory), [], world_size=layout.world_size)
             ways.append(way)
         except UserError as error:
-            refused.append(f"{way}: {str(error).partition(': ')[2]}")
+            refused.append(f"{way}: {str(error).splitlines()[0].partition(': ')[2]}")
     return ways, refused
 
 
