@@ -13,7 +13,7 @@ SET :=
 SIZE := cpu
 ARGS :=
 
-.PHONY: quickstart test test-image lint ablation
+.PHONY: quickstart test test-image drill reshard lint ablation
 
 quickstart: $(INSTALLED)
 	$(BIN)/python launchers/quickstart_corpus.py corpora/quickstart
@@ -40,6 +40,14 @@ test-slurm: $(INSTALLED)
 # On two hosts, as network namespaces; needs root.
 test-multihost: $(INSTALLED)
 	TSJT_TEST_MULTIHOST=1 $(BIN)/python -m pytest -v tests/multihost
+
+# From every layout and ZeRO stage to every other.
+reshard: $(INSTALLED)
+	$(CPU) $(BIN)/python -W ignore -m benchmarks.reshard_matrix $(ARGS)
+
+# Thirty faults; report in runs/drill/report.txt.
+drill: $(INSTALLED)
+	$(CPU) $(BIN)/python -m tests.drill
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check

@@ -90,9 +90,3 @@ def test_checkpoints_have_room(
         checkpoint = checkpoint_path(recipe.run_path, written)
         checkpoint.mkdir(parents=True)
         (checkpoint / MANIFEST).touch()
-
-
-def test_size_of_a_checkpoint_is_the_engines() -> None:
-    from tsjt_ds.engine import checkpoint
-
-    assert disk.BYTES_PER_PARAMETER == checkpoint.BYTES_PER_PARAMETER

@@ -44,7 +44,7 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_it_ends_with_a_table_of_both_capacities(quickstart: tuple[Path, str]) -> None:
     directory, printed = quickstart
     assert "pipeline 2 × tensor 1 × data 1 on cpu" in printed
-    assert "step 30/30 favour_high" in printed
+    assert "step 30/30 consistent" in printed
     for part in ("en-cs", "en-de", "en-et", "en-fi", "en-tr", "low", "high", "BLEU", "chrF"):
         assert part in printed.rsplit("checkpoint step-", 1)[1]
     lines = metrics(directory / "run")

@@ -9,13 +9,11 @@ from pathlib import Path
 from tsjt_ds.config.deepspeed import DeepSpeedConfig
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.doctor.finding import Finding, gigabytes
-from tsjt_ds.engine.checkpoint_files import complete_checkpoints
+from tsjt_ds.engine.checkpoint_files import BYTES_PER_PARAMETER, complete_checkpoints
 from tsjt_ds.planning.parameters import composite_parameters
 
 LITTLE = 1e9
 """Bytes free below which a warning is given, whatever the run."""
-BYTES_PER_PARAMETER = 12
-"""Of a checkpoint; tsjt_ds.engine.checkpoint has the same, but imports torch."""
 RUNS, PREPARED = Path("runs"), Path("prepared")
 """Where recipes write that do not say otherwise."""
 

@@ -16,6 +16,7 @@ from torch import Tensor, distributed, nn
 
 from tsjt_ds.engine.checkpoint_files import (
     AVERAGE,
+    BYTES_PER_PARAMETER,
     STATE,
     checkpoint_path,
     complete_checkpoints,
@@ -37,9 +38,6 @@ from tsjt_ds.errors import UserError
 from tsjt_ds.model.growth import Growth
 from tsjt_ds.parallel.groups import on_main_rank
 from tsjt_ds.parallel.slices import TensorSlices, slice_of
-
-BYTES_PER_PARAMETER = 12
-"""fp32 weight and two moments."""
 
 
 class Checkpointer:

@@ -25,6 +25,8 @@ STATE = "state.json"
 AVERAGE = "average"
 """In the state of an average: the checkpoints that it was taken of."""
 HASHING_THREADS = 4
+BYTES_PER_PARAMETER = 12
+"""Of a checkpoint: fp32 weight and two moments."""
 SEPARATE = "separate"
 """Holds the lines of the capacities that continue alone."""
 
