@@ -29,6 +29,7 @@ WORKDIR /workspace
 COPY launchers launchers
 COPY recipes recipes
 COPY ds_configs ds_configs
+COPY clusters clusters
 RUN useradd --uid 1000 --home-dir /tmp --no-create-home tsjt \
     && install -d -m 1777 /workspace corpora prepared runs
 VOLUME ["/workspace/corpora", "/workspace/prepared", "/workspace/runs"]
