@@ -27,6 +27,7 @@ from tests.tiny import VOCAB, tiny_recipe
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.engine.checkpoint import Checkpointer
 from tsjt_ds.engine.checkpoint_files import MANIFEST, damage, sha256_of
+from tsjt_ds.model.parameters import composite_parameters
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.layout import Layout
 
@@ -96,7 +97,7 @@ def measure(
     assert path is not None
     return {
         "seconds": seconds,
-        "parameters": sum(engine.composite.parameter_counts()),
+        "parameters": composite_parameters(recipe.model, recipe.tokenizer.vocab_size),
         **_hashing(path),
     }
 

@@ -13,7 +13,7 @@ from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.doctor import disk
 from tsjt_ds.doctor.disk import checkpoint_finding, disk_findings, place_finding
 from tsjt_ds.engine.checkpoint_files import MANIFEST, checkpoint_path
-from tsjt_ds.planning.parameters import composite_parameters
+from tsjt_ds.model.parameters import composite_parameters
 
 
 @pytest.fixture

@@ -10,12 +10,10 @@ from tests.ranks import run_ranks
 from tests.tiny import tiny_recipe
 from tsjt_ds.config.deepspeed import DeepSpeedConfig
 from tsjt_ds.config.recipe import Recipe
-from tsjt_ds.model.composite import Composite
+from tsjt_ds.parallel.cut import stage_layers
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.layout import Layout
-from tsjt_ds.planning.cut import stage_layers
 from tsjt_ds.planning.memory import predict_memory, rank_parameters
-from tsjt_ds.planning.parameters import matrix_weights
 from tsjt_ds.planning.traffic import predict_traffic
 
 FAMILY = {"low": (1, 1), "high": (3, 2)}
@@ -69,7 +67,7 @@ def real_sizes(world: World) -> dict[str, Any]:
 def test_sizes_are_those_of_real_ranks(layout: Layout) -> None:
     recipe, config = recipe_of(), config_of(layout)
     everyone = frozenset(FAMILY)
-    cuts = stage_layers(recipe, config.tsjt)
+    cuts = stage_layers(recipe, config.tsjt.partition, config.tsjt.pipeline)
     memory = predict_memory(recipe, config, everyone, "cpu")
     traffic = predict_traffic(recipe, config, everyone)
     for rank, real in enumerate(run_ranks(real_sizes, layout)):
@@ -85,14 +83,6 @@ def test_sizes_are_those_of_real_ranks(layout: Layout) -> None:
         if layout.tensor > 1:
             # A ring of two sends as much as is reduced.
             assert real["reduced"] == pytest.approx(traffic[stage].tensor, rel=0.01)
-
-
-def test_cutting_by_parameters_goes_by_the_same_numbers() -> None:
-    recipe = tiny_recipe(
-        {"low": (1, 1), "high": {"encoder_layers": 4, "decoder_layers": 2, "experts": 3}}
-    )
-    composite = Composite(recipe)
-    assert matrix_weights(recipe.model, recipe.tokenizer.vocab_size) == composite.parameter_counts()
 
 
 def test_memory_follows_zero_and_precision() -> None:

@@ -10,7 +10,7 @@ from tsjt_ds.config.deepspeed import DeepSpeedConfig
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.doctor.finding import Finding, gigabytes
 from tsjt_ds.engine.checkpoint_files import BYTES_PER_PARAMETER, complete_checkpoints
-from tsjt_ds.planning.parameters import composite_parameters
+from tsjt_ds.model.parameters import composite_parameters
 
 LITTLE = 1e9
 """Bytes free below which a warning is given, whatever the run."""

@@ -36,6 +36,7 @@ from tsjt_ds.engine.engine import Engine
 from tsjt_ds.engine.master_state import MasterState
 from tsjt_ds.errors import UserError
 from tsjt_ds.model.growth import Growth
+from tsjt_ds.model.parameters import composite_parameters
 from tsjt_ds.parallel.groups import on_main_rank
 from tsjt_ds.parallel.slices import TensorSlices, slice_of
 
@@ -102,7 +103,7 @@ class Checkpointer:
             group=self.group,
             path=checkpoint_path(self.directory, step),
             tensors=self._tensors(),
-            bytes_needed=int(BYTES_PER_PARAMETER * sum(self.engine.composite.parameter_counts())),
+            bytes_needed=BYTES_PER_PARAMETER * self._parameters(),
             state=json.dumps(state, indent=1),
             written=finish,
         )
@@ -111,6 +112,10 @@ class Checkpointer:
         else:
             self._under_way = BackgroundWrite(write)
         return write.path
+
+    def _parameters(self) -> int:
+        recipe = self.engine.composite.recipe
+        return composite_parameters(recipe.model, recipe.tokenizer.vocab_size)
 
     @property
     def is_writing(self) -> bool:

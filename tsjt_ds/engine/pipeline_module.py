@@ -13,15 +13,13 @@ from torch.nn import functional as F
 
 from tsjt_ds.engine.evaluation_pass import EvaluationPass
 from tsjt_ds.engine.gradients import unused_parameters, with_gradients
-from tsjt_ds.model.composite import EMBEDDING, Composite, SeededTiedSpec, layer_parameters
+from tsjt_ds.model.composite import EMBEDDING, Composite, layer_parameters
 from tsjt_ds.model.head import Head, Losses, loss_names
 from tsjt_ds.model.step import StepContext
 from tsjt_ds.model.streams import Streams
+from tsjt_ds.parallel.cut import Partition, cuts
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.layout import Layout
-from tsjt_ds.parallel.partition import partition_by_cost
-
-Partition = str | list[int]
 
 
 def deepspeed_topology(layout: Layout) -> PipeModelDataParallelTopology:
@@ -62,21 +60,9 @@ class PipelineComposite(PipelineModule):
 
     def _partition_layers(self, method: str = "") -> None:
         """Cut by cost, or as the DeepSpeed file says."""
-        self.parts = self._cut()
-        stage = self.world.coordinates.pipeline
+        stage, stages = self.world.coordinates.pipeline, self.world.layout.pipeline
+        self.parts = cuts(self.composite.recipe, self.partition, stages)
         self._set_bounds(start=self.parts[stage], stop=self.parts[stage + 1])
-
-    def _cut(self) -> list[int]:
-        if isinstance(self.partition, list):
-            return self.partition
-        specs = self.composite.specs()
-        own = [not isinstance(spec, SeededTiedSpec) for spec in specs]
-        costs = {
-            "cost": self.composite.flops,
-            "uniform": lambda: [1.0] * len(specs),
-            "parameters": self.composite.parameter_counts,
-        }[self.partition]()
-        return partition_by_cost(costs, own, self.world.layout.pipeline)
 
     @property
     def is_last(self) -> bool:

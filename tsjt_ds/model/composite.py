@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.model.batch import PackedBatch
-from tsjt_ds.model.cost import layer_flops
 from tsjt_ds.model.head import Head, Losses
 from tsjt_ds.model.layers import (
     DecoderLayer,
@@ -94,31 +93,6 @@ class Composite:
     def counts_before(self, active: frozenset[str] | None = None) -> list[StreamCounts]:
         """What is alive before each pipeline layer when ``active`` (default: all) are computed."""
         return [StreamCounts(), *self.wiring_of(active).counts()]
-
-    def flops(self) -> list[float]:
-        """Forward FLOPs of each pipeline layer for one row, all capacities active."""
-        data = self.recipe.data
-        return layer_flops(
-            self.recipe.model,
-            self.recipe.tokenizer.vocab_size,
-            data.row_source_tokens,
-            data.row_target_tokens,
-        )
-
-    def parameter_counts(self) -> list[float]:
-        """Weights in the matrices of each pipeline layer, the tied embedding's at its first use."""
-        model, wiring = self.recipe.model, self.wiring
-        d = model.d_model
-
-        def feed_forward(stack: Stack, layer: int) -> float:
-            columns = sum(wiring.block_sizes(stack, layer))
-            counts = wiring.expert_counts(stack, layer)
-            others = (max(counts) - 1) * model.ffn_dim if counts else 0
-            return 2.0 * d * (columns + others) + d * sum(counts)
-
-        encoder = [4 * d * d + feed_forward("encoder", i) for i in range(model.encoder_layers)]
-        decoder = [8 * d * d + feed_forward("decoder", i) for i in range(model.decoder_layers)]
-        return [float(d * self.recipe.tokenizer.vocab_size), *encoder, 0.0, *decoder, 0.0]
 
     def owners(self) -> Callable[[str], frozenset[str]]:
         """From a parameter's canonical name to the capacities that own it."""

@@ -11,9 +11,9 @@ from typing import Any
 from tsjt_ds.config.deepspeed import DeepSpeedConfig, Precision
 from tsjt_ds.config.deepspeed_sections import OffloadOptimizer, OffloadParam, ZeroSection
 from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.model.parameters import composite_parameters, layer_parameters
+from tsjt_ds.parallel.cut import stage_layers, tied_layers
 from tsjt_ds.planning.activations import Activations, Execution
-from tsjt_ds.planning.cut import stage_layers, tied_layers
-from tsjt_ds.planning.parameters import composite_parameters, layer_parameters
 
 ELEMENT: dict[Precision, int] = {"fp32": 4, "bf16": 2, "fp16": 2}
 MASTER = 4
@@ -79,7 +79,7 @@ def predict_memory(
     element, tensor = ELEMENT[config.precision], config.tsjt.tensor
     execution = Execution(config.micro_batch_rows, tensor, element, device)
     activations = Activations(recipe, execution, computed)
-    cuts = stage_layers(recipe, config.tsjt)
+    cuts = stage_layers(recipe, config.tsjt.partition, config.tsjt.pipeline)
     return [
         _of_stage(recipe, config, activations, layers, len(cuts) - stage, teacher)
         for stage, layers in enumerate(cuts)

@@ -5,8 +5,8 @@ from functools import cached_property
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig
 from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.parallel.cut import stage_layers, tied_layers
 from tsjt_ds.planning.cluster import Cluster
-from tsjt_ds.planning.cut import stage_layers, tied_layers
 from tsjt_ds.planning.load import Load, heaviest, loads_of
 from tsjt_ds.planning.memory import RankMemory, predict_memory
 from tsjt_ds.planning.speed import StepTime, bubble_share, predict_time
@@ -40,7 +40,7 @@ class Prediction:
     @cached_property
     def layers(self) -> list[range]:
         """The pipeline layers of each pipeline stage."""
-        return stage_layers(self.recipe, self.config.tsjt)
+        return stage_layers(self.recipe, self.config.tsjt.partition, self.config.tsjt.pipeline)
 
     def stage_flops(self, load: Load) -> list[float]:
         """Forward and backward FLOPs of a row by pipeline stage."""

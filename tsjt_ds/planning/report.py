@@ -7,12 +7,12 @@ from tsjt_ds.config.deepspeed import DeepSpeedConfig
 from tsjt_ds.config.recipe import Recipe, load_recipe
 from tsjt_ds.errors import UserError
 from tsjt_ds.evaluation.report import align
+from tsjt_ds.model.parameters import capacity_parameters, composite_parameters
 from tsjt_ds.parallel.layout import Layout
 from tsjt_ds.planning.checks import Checked
 from tsjt_ds.planning.cluster import Cluster
 from tsjt_ds.planning.compute import RowCost
 from tsjt_ds.planning.coverage import Coverage, measure_coverage
-from tsjt_ds.planning.parameters import capacity_parameters, composite_parameters
 from tsjt_ds.planning.prediction import Prediction
 from tsjt_ds.planning.prediction_report import prediction_blocks
 from tsjt_ds.planning.stage_table import Line, lines_of, stage_rows, step_rows

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from tsjt_ds.config.deepspeed import DeepSpeedConfig
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.model.wiring import LayerWiring
+from tsjt_ds.parallel.cut import stage_layers, tied_layers
 from tsjt_ds.planning.activations import Activations, Execution
-from tsjt_ds.planning.cut import stage_layers, tied_layers
 from tsjt_ds.planning.memory import ELEMENT, rank_parameters
 
 
@@ -45,7 +45,7 @@ def predict_traffic(
     activations = Activations(
         recipe, Execution(config.micro_batch_rows, tensor, element, "cuda"), computed
     )
-    cuts = stage_layers(recipe, config.tsjt)
+    cuts = stage_layers(recipe, config.tsjt.partition, config.tsjt.pipeline)
     copies = sum(any(layer in cut for layer in tied_layers(recipe)) for cut in cuts)
     return [_of_stage(recipe, config, activations, cut, copies) for cut in cuts]
 

@@ -12,8 +12,8 @@ from transformers import (
 from tests.tiny import VOCAB, tiny_recipe
 from tsjt_ds.config.model import ModelConfig
 from tsjt_ds.model.composite import Composite, CompositeModel
+from tsjt_ds.model.parameters import capacity_parameters, composite_parameters
 from tsjt_ds.parallel.groups import World
-from tsjt_ds.planning.parameters import capacity_parameters, composite_parameters
 
 CAPACITIES = {
     "low": {"encoder_layers": 1, "decoder_layers": 1, "ffn_dim": 16},
