@@ -27,9 +27,9 @@ def wait_for_a_stopped_rank(world: World, directory: Path, result: Path) -> str:
         os.kill(int(pid), signal.SIGCONT)
 
     dog = Watchdog(world, directory, 2.0, leave)
-    dog.start(7)
     if world.rank == 1:
         dog.leave = lambda status: None
+        dog.start(7)
         time.sleep(1.5)  # Some heartbeats.
         (result / "pid").write_text(str(os.getpid()))
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -38,7 +38,7 @@ def wait_for_a_stopped_rank(world: World, directory: Path, result: Path) -> str:
             time.sleep(0.05)
         pid = (result / "pid").read_text()
         sys.stderr = (result / "said").open("w")
-        dog.progress(7)
+        dog.start(7)
     distributed.all_reduce(torch.zeros(1))
     if world.rank == 0:
         dog.stop()
