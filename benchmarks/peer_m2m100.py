@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import M2M100Config, M2M100ForConditionalGeneration
 
+from tsjt_ds.config.corpora import languages_of
+from tsjt_ds.config.data import SEGMENT_TAGS
 from tsjt_ds.config.model import CapacityConfig, ModelConfig
-from tsjt_ds.config.recipe import SEGMENT_TAGS, languages_of
 from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.data.tokenizer import EOS_ID, PAD_ID
 from tsjt_ds.model.cost import training_flops

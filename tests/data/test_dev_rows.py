@@ -4,7 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tsjt_ds.config.recipe import Recipe, languages_of
+from tsjt_ds.config.corpora import languages_of
+from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.data.dev_rows import DevRows, read_dev_rows
 from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.errors import UserError

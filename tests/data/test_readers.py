@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from tsjt_ds.config.recipe import DataConfig
+from tsjt_ds.config.data import DataConfig
 from tsjt_ds.data.cleaning import INVALID_UTF8, NO_TAB, PairReport
-from tsjt_ds.data.readers import CorpusFiles, check_files, corpora_of, read_pairs
+from tsjt_ds.data.corpora import CorpusFiles, Part, check_files, corpora_of
+from tsjt_ds.data.readers import read_pairs
 from tsjt_ds.errors import UserError
 
 
@@ -18,7 +19,10 @@ def config(directory: Path, **values: object) -> DataConfig:
 
 def read(*files: Path) -> tuple[list[tuple[str, str]], PairReport]:
     report = PairReport()
-    return list(read_pairs(CorpusFiles("data.train", files), report)), report
+    parts = tuple(Part(file) for file in files)
+    kind = "tsv" if len(files) == 1 else "text"
+    corpus = CorpusFiles("data.train", "en-de", kind, (parts,))
+    return list(read_pairs(corpus, report)), report
 
 
 def test_tsv_plain_and_gzip_give_the_same_pairs(tmp_path: Path) -> None:
@@ -81,9 +85,9 @@ def test_damaged_gzip_is_refused(tmp_path: Path) -> None:
 def test_placeholders_are_filled(tmp_path: Path) -> None:
     moses = {"source": "x/{pair}.{source}", "target": "x/{pair}.{target}"}
     corpora = corpora_of(config(tmp_path, train=["a.{pair}", moses]), "train", "en-fr")
-    assert [corpus.files for corpus in corpora] == [
-        (Path("a.en-fr"),),
-        (Path("x/en-fr.en"), Path("x/en-fr.fr")),
+    assert [corpus.paths for corpus in corpora] == [
+        [Path("a.en-fr")],
+        [Path("x/en-fr.en"), Path("x/en-fr.fr")],
     ]
     assert [corpus.key for corpus in corpora] == ["data.train.0", "data.train.1"]
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from tsjt_ds.config.recipe import Recipe, languages_of
+from tsjt_ds.config.corpora import languages_of
+from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.data.plan import Plan, build_plan
 from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.data.rows import RowReader

@@ -10,9 +10,9 @@ from typing import Any
 
 from tsjt_ds.ablation.table import Size, Table, recipe_of
 from tsjt_ds.ablation.tasks import Task
+from tsjt_ds.config.data import SPLITS
 from tsjt_ds.config.overrides import split_overrides
 from tsjt_ds.config.recipe import Recipe
-from tsjt_ds.data.readers import SPLITS
 from tsjt_ds.engine.checkpoint_files import checkpoint_path, complete_checkpoints
 from tsjt_ds.errors import UserError
 

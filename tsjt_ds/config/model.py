@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from tsjt_ds.config.schema import Section
 
 Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
 NotNegativeFloat = Annotated[float, Field(ge=0.0)]
 
 TEACHER = "teacher"

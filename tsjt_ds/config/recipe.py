@@ -7,93 +7,14 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from tsjt_ds.config.model import TEACHER, ModelConfig, Positive
+from tsjt_ds.config.corpora import Pair, reversed_pair
+from tsjt_ds.config.data import DataConfig
+from tsjt_ds.config.model import TEACHER, ModelConfig, NotNegative, Positive
 from tsjt_ds.config.overrides import apply_overrides
 from tsjt_ds.config.schema import Section, nearest, validate
 from tsjt_ds.config.stages import MEAN, ScheduleConfig, StageConfig, at_ends
 from tsjt_ds.config.strict_yaml import load_yaml
 from tsjt_ds.errors import UserError
-
-PAIR_PATTERN = r"^[a-z]{2,3}(_[A-Za-z]+)?-[a-z]{2,3}(_[A-Za-z]+)?$"
-Pair = Annotated[str, Field(pattern=PAIR_PATTERN)]
-NotNegative = Annotated[int, Field(ge=0)]
-
-SEGMENT_TAGS = 2
-"""Tokens that every segment has beside its text: the language's tag and ``</s>``."""
-
-
-def languages_of(pair: str) -> tuple[str, str]:
-    """``"en-de"`` → ``("en", "de")``."""
-    source, target = pair.split("-")
-    return source, target
-
-
-class MosesPair(Section):
-    """Two aligned text files, one segment a line, plain or gz."""
-
-    source: str
-    target: str
-
-
-Corpus = str | MosesPair
-
-
-class DataConfig(Section):
-    """Bitext, and how it becomes rows.
-
-    File names may hold ``{pair}``, ``{source}`` and ``{target}``, filled in for every entry of
-    ``pairs``. A plain name is a TSV file (source<TAB>target); names are relative to the working
-    directory.
-    """
-
-    prepared: str
-    """Directory that ``tsjt prepare`` writes."""
-    pairs: Annotated[list[Pair], Field(min_length=1)]
-    """The language pairs, as their columns stand in the files: ``en-de``."""
-    train: Corpus | list[Corpus]
-    dev: Corpus
-    test: Corpus
-    directions: list[Pair] = []
-    """Translation directions to train; default: every pair as written."""
-    temperature: Annotated[float, Field(ge=1.0)] = 1.0
-    """Directions are sampled as size**(1/temperature); 1: every pair once an epoch."""
-    max_segment_tokens: Positive = 126
-    """Longer segments are skipped and counted."""
-    max_length_ratio: Annotated[float, Field(ge=1.0)] = 4.0
-    """Pairs whose longer side has more than this many times the tokens of the other, 2 tags
-    included on both sides, are skipped and counted."""
-    row_source_tokens: Positive = 128
-    """Fixed length of a packed row on the encoder's side."""
-    row_target_tokens: Positive = 128
-    """Fixed length of a packed row on the decoder's side."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "DataConfig":
-        if len(set(self.pairs)) != len(self.pairs):
-            raise ValueError("a pair is named twice in pairs (name each once)")
-        known = {d for pair in self.pairs for d in (pair, "-".join(reversed(languages_of(pair))))}
-        for direction in self.directions:
-            if direction not in known:
-                remedy = nearest(direction, sorted(known))
-                raise ValueError(f"direction {direction!r} is of no pair in pairs ({remedy})")
-        shortest = min(self.row_source_tokens, self.row_target_tokens)
-        if self.max_segment_tokens + SEGMENT_TAGS > shortest:
-            raise ValueError(
-                f"max_segment_tokens {self.max_segment_tokens} and {SEGMENT_TAGS} tags do not fit "
-                f"a row of {shortest} tokens (lower it to {shortest - SEGMENT_TAGS}, or lengthen "
-                "the rows)"
-            )
-        return self
-
-    @property
-    def trained_directions(self) -> list[str]:
-        """The directions to train, in the order that numbers them everywhere."""
-        return self.directions or self.pairs
-
-    @property
-    def languages(self) -> list[str]:
-        """All language codes, in order of first appearance."""
-        return list(dict.fromkeys(code for pair in self.pairs for code in languages_of(pair)))
 
 
 class TokenizerConfig(Section):
@@ -163,6 +84,10 @@ class EvaluationConfig(Section):
     """Score only the first so many segments of each test set; 0: all."""
     samples: Annotated[int, Field(ge=0)] = 5
     """Sample translations shown per capacity."""
+    zero_shot: list[Pair] = []
+    """Directions that were not trained and are scored, too; ``data.test`` must have them."""
+    low_resource: list[str] = []
+    """Languages whose directions have a mean of their own, beside the others'."""
 
 
 class Recipe(Section):
@@ -199,6 +124,22 @@ class Recipe(Section):
                 raise ValueError(
                     f"stage {stage.name!r} goes by a dev figure (set validation.interval)"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _evaluation_has_text(self) -> "Recipe":
+        tested = self.data.held_out_directions("test")
+        for direction in self.evaluation.zero_shot:
+            if direction in self.data.trained_directions:
+                raise ValueError(f"evaluation.zero_shot: {direction!r} is trained (take it away)")
+            if direction not in tested and reversed_pair(direction) not in tested:
+                raise ValueError(
+                    f"evaluation.zero_shot: {direction!r} has no test set (add one to data.test)"
+                )
+        for code in self.evaluation.low_resource:
+            if code not in self.data.languages:
+                remedy = nearest(code, self.data.languages)
+                raise ValueError(f"evaluation.low_resource: {code!r} is in no pair ({remedy})")
         return self
 
     @model_validator(mode="after")

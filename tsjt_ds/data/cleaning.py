@@ -7,7 +7,7 @@ from collections.abc import Set
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tsjt_ds.config.recipe import SEGMENT_TAGS
+from tsjt_ds.config.data import SEGMENT_TAGS
 
 NO_TAB = "no tab"
 INVALID_UTF8 = "invalid UTF-8"

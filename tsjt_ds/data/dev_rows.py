@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsjt_ds.config.recipe import SEGMENT_TAGS, Recipe
+from tsjt_ds.config.data import SEGMENT_TAGS
+from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.data.packing import pack
 from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.data.rows import RowReader

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tsjt_ds.config.recipe import SEGMENT_TAGS
+from tsjt_ds.config.data import SEGMENT_TAGS
 from tsjt_ds.data.packing import PackedRows, pack
 from tsjt_ds.data.sampling import DirectionSampler, random_order
 
 if TYPE_CHECKING:
-    from tsjt_ds.config.recipe import DataConfig
+    from tsjt_ds.config.data import DataConfig
     from tsjt_ds.data.prepared import PreparedData
 
 BLOCK_PAIRS = 262_144

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import tsjt_ds
-from tsjt_ds.config.recipe import Recipe, languages_of
+from tsjt_ds.config.corpora import languages_of
+from tsjt_ds.config.data import SPLITS
+from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.data.cleaning import EMPTY, PairReport, format_table
+from tsjt_ds.data.corpora import check_files, corpora_of
 from tsjt_ds.data.prepared import (
     CLEANING,
     MANIFEST,
@@ -28,7 +31,7 @@ from tsjt_ds.data.prepared import (
     shard_prefix,
 )
 from tsjt_ds.data.proportion import describe_rows
-from tsjt_ds.data.readers import SPLITS, check_files, corpora_of, read_pairs
+from tsjt_ds.data.readers import read_pairs
 from tsjt_ds.data.shards import ShardWriter
 from tsjt_ds.data.tokenizer import SegmentSample, Tokenizer, train_tokenizer
 from tsjt_ds.data.training_text import clean_pairs, tokenised_pairs

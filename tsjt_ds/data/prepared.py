@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from tsjt_ds.config.recipe import DataConfig, Recipe, languages_of
-from tsjt_ds.data.readers import SPLITS, corpora_of
+from tsjt_ds.config.corpora import languages_of
+from tsjt_ds.config.data import SPLITS, DataConfig
+from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.data.corpora import corpora_of
 from tsjt_ds.data.shards import Shard
 from tsjt_ds.data.tokenizer import Tokenizer
 from tsjt_ds.errors import UserError
@@ -19,7 +21,7 @@ from tsjt_ds.errors import UserError
 MANIFEST = "prepared.json"
 CLEANING = "cleaning.json"
 TOKENIZER = "tokenizer.model"
-DATA_KEYS = ("pairs", "train", "dev", "test", "max_segment_tokens", "max_length_ratio")
+DATA_KEYS = ("pairs", "train", "dev", "test", "max_segment_tokens", "max_length_ratio", "cleaning")
 """The keys of the recipe's data section that decide the prepared files' content."""
 REUSED = "tokenizer.reuse"
 """The input that is another prepared directory's tokenizer."""
@@ -110,7 +112,7 @@ def input_records(
         for split in splits
         for pair in pairs or config.pairs
         for corpus in corpora_of(config, split, pair)
-        for number, file in enumerate(corpus.files)
+        for number, file in enumerate(corpus.paths)
     }
 
 

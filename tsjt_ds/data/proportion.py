@@ -2,7 +2,7 @@
 
 import math
 
-from tsjt_ds.config.recipe import SEGMENT_TAGS, DataConfig
+from tsjt_ds.config.data import SEGMENT_TAGS, DataConfig
 from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.data.sampling import DirectionSampler
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tsjt_ds.config.recipe import SEGMENT_TAGS, languages_of
+from tsjt_ds.config.corpora import languages_of
+from tsjt_ds.config.data import SEGMENT_TAGS
 from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.data.shards import Shard
 from tsjt_ds.data.tokenizer import EOS_ID, PAD_ID

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from tsjt_ds.config.recipe import DataConfig
+from tsjt_ds.config.data import DataConfig
 from tsjt_ds.data.cleaning import PairFilter, PairReport, length_reason, normalise
+from tsjt_ds.data.corpora import corpora_of
 from tsjt_ds.data.prepared import PreparedData, bitext_file, input_records, read_bitext
-from tsjt_ds.data.readers import corpora_of, read_pairs
+from tsjt_ds.data.readers import read_pairs
 from tsjt_ds.data.tokenizer import Tokenizer
 from tsjt_ds.errors import UserError
 

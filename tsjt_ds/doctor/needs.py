@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig
 from tsjt_ds.config.recipe import Recipe, load_recipe
+from tsjt_ds.data.corpora import check_files
 from tsjt_ds.data.prepared import PreparedData
-from tsjt_ds.data.readers import check_files
 from tsjt_ds.doctor.communication import TorchFacts
 from tsjt_ds.doctor.compilers import compiler_findings
 from tsjt_ds.doctor.disk import checkpoint_finding, disk_findings

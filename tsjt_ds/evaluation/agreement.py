@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from tsjt_ds.config.recipe import languages_of
+from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.data.tokenizer import language_tag
 from tsjt_ds.evaluation.decoding import SearchOptions, Translator
 from tsjt_ds.export.run import Run, TrainedCheckpoint

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from tsjt_ds.config.recipe import SEGMENT_TAGS
+from tsjt_ds.config.data import SEGMENT_TAGS
 from tsjt_ds.data.tokenizer import EOS_ID, Tokenizer, language_tag
 from tsjt_ds.evaluation.search import CTranslate2Search, Search, SearchOptions
 from tsjt_ds.export.record import HF_TOKENIZER_FILE, MAX_POSITIONS, TOKENIZER_FILE

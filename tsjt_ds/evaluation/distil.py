@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tsjt_ds.config.recipe import languages_of
+from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.data.cleaning import normalise
 from tsjt_ds.data.training_text import trained_text
 from tsjt_ds.errors import UserError

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tsjt_ds.config.recipe import languages_of
+from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.errors import UserError
 from tsjt_ds.evaluation.decoding import SearchOptions, Translator

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from tsjt_ds.config.recipe import languages_of
+from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.errors import UserError
 from tsjt_ds.evaluation.decoding import SearchOptions, Translator
 from tsjt_ds.evaluation.scoring import score

@@ -7,7 +7,7 @@ from pathlib import Path
 from sentencepiece import sentencepiece_model_pb2 as sentencepiece_proto
 from transformers.utils import logging as transformers_logging
 
-from tsjt_ds.config.recipe import languages_of
+from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.export import nllb_moe_routing
 from tsjt_ds.export.capacity import TrainedCapacity
 from tsjt_ds.export.fast_tokenizer import CONTROL, fast_tokenizer, read_proto

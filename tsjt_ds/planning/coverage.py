@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tsjt_ds.config.recipe import Recipe, languages_of
+from tsjt_ds.config.corpora import languages_of
+from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.data.plan import Plan
 from tsjt_ds.data.prepared import PreparedData, shard_prefix
 from tsjt_ds.errors import UserError
