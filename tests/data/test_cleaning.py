@@ -3,7 +3,8 @@ import sys
 
 import pytest
 
-from tsjt_ds.data.cleaning import (
+from tsjt_ds.data.cleaning import PairFilter, length_reason, normalise, text_hash
+from tsjt_ds.data.report import (
     DUPLICATE,
     EMPTY,
     HELD_OUT,
@@ -11,12 +12,8 @@ from tsjt_ds.data.cleaning import (
     NO_TAB,
     PLACES_SHOWN,
     TOO_LONG,
-    PairFilter,
     PairReport,
     format_table,
-    length_reason,
-    normalise,
-    text_hash,
 )
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from tsjt_ds.config.data import DataConfig
-from tsjt_ds.data.cleaning import INVALID_UTF8, NO_TAB, PairReport
 from tsjt_ds.data.corpora import CorpusFiles, Part, check_files, corpora_of
 from tsjt_ds.data.readers import read_pairs
+from tsjt_ds.data.report import INVALID_UTF8, NO_TAB, PairReport
 from tsjt_ds.errors import UserError
 
 

@@ -10,7 +10,6 @@ import tsjt_ds
 from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.config.data import SPLITS
 from tsjt_ds.config.recipe import Recipe
-from tsjt_ds.data.cleaning import EMPTY, PairReport, format_table
 from tsjt_ds.data.corpora import check_files, corpora_of
 from tsjt_ds.data.prepared import (
     CLEANING,
@@ -32,6 +31,7 @@ from tsjt_ds.data.prepared import (
 )
 from tsjt_ds.data.proportion import describe_rows
 from tsjt_ds.data.readers import read_pairs
+from tsjt_ds.data.report import EMPTY, PairReport, format_table
 from tsjt_ds.data.shards import ShardWriter
 from tsjt_ds.data.tokenizer import SegmentSample, Tokenizer, train_tokenizer
 from tsjt_ds.data.training_text import clean_pairs, tokenised_pairs

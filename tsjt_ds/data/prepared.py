@@ -42,6 +42,8 @@ class PairRecord(BaseModel):
     train_target_tokens: int
     dev_pairs: int
     test_pairs: int
+    corpora: dict[str, int] = {}
+    """Training pairs of each corpus by its recipe key, in the order of the shards."""
 
 
 class Manifest(BaseModel):

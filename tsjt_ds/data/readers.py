@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from tsjt_ds.data.cleaning import INVALID_UTF8, NO_TAB, PairReport
 from tsjt_ds.data.corpora import CorpusFiles
+from tsjt_ds.data.report import INVALID_UTF8, NO_TAB, PairReport
 from tsjt_ds.errors import UserError
 
 

@@ -6,10 +6,11 @@ from itertools import islice
 from pathlib import Path
 
 from tsjt_ds.config.data import DataConfig
-from tsjt_ds.data.cleaning import PairFilter, PairReport, length_reason, normalise
+from tsjt_ds.data.cleaning import PairFilter, length_reason, normalise
 from tsjt_ds.data.corpora import corpora_of
 from tsjt_ds.data.prepared import PreparedData, bitext_file, input_records, read_bitext
 from tsjt_ds.data.readers import read_pairs
+from tsjt_ds.data.report import PairReport
 from tsjt_ds.data.tokenizer import Tokenizer
 from tsjt_ds.errors import UserError
 
