@@ -1,77 +1,48 @@
-"""Streaming sentence pairs from TSV files and Moses file pairs, plain or gzip."""
+"""Sentence pairs from files of every format, streamed."""
 
-import gzip
-import zlib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import BinaryIO, cast
+from collections.abc import Callable, Iterator
 
-from tsjt_ds.data.corpora import CorpusFiles
-from tsjt_ds.data.report import INVALID_UTF8, NO_TAB, PairReport
-from tsjt_ds.errors import UserError
+from tsjt_ds.config.corpora import Format
+from tsjt_ds.data.corpora import CorpusFiles, Part
+from tsjt_ds.data.formats.jsonl import read_jsonl
+from tsjt_ds.data.formats.parquet import read_parquet
+from tsjt_ds.data.formats.records import Record, Rejected
+from tsjt_ds.data.formats.sgm import read_sgm
+from tsjt_ds.data.formats.tabular import read_text, read_tsv
+from tsjt_ds.data.formats.tmx import read_tmx
+from tsjt_ds.data.formats.wmt_xml import read_wmt_xml
+from tsjt_ds.data.formats.xliff import read_xliff
+from tsjt_ds.data.report import PairReport
+
+_READERS: dict[Format, Callable[[tuple[Part, ...], CorpusFiles], Iterator[Record]]] = {
+    "tsv": read_tsv,
+    "text": read_text,
+    "jsonl": read_jsonl,
+    "parquet": read_parquet,
+    "tmx": read_tmx,
+    "sgm": read_sgm,
+    "xliff": read_xliff,
+    "wmt_xml": read_wmt_xml,
+}
 
 
 def read_pairs(corpus: CorpusFiles, report: PairReport) -> Iterator[tuple[str, str]]:
-    """Yield (source, target) lines as they stand, without their line ends.
+    r"""Yield (source, target) text as it stands, in the order of ``corpus.pair``.
 
-    A line without a tab and a line of invalid UTF-8 are skipped and counted in ``report`` with
-    their place. TSV columns after the second are ignored.
+    No text holds a line feed. Each record is counted in ``report``: those that are not yielded
+    with their reason and place. Memory is bounded whatever the files hold, and time is linear in
+    their unpacked size: a line, and a side of a record, has at most
+    :data:`~tsjt_ds.data.formats.lines.MAX_LINE_BYTES`; for other bounds see
+    :mod:`tsjt_ds.data.formats`. Nothing is written to the disk.
 
     Raises:
-        UserError: a gzip file is damaged, or the files of a Moses pair differ in length.
+        UserError: a file is missing, damaged, or not of ``corpus.format``, or the two files of a
+            corpus are not aligned.
     """
     for parts in corpus.files:
-        files = [part.path for part in parts]
-        lines = _tsv_lines if len(files) == 1 else _moses_lines
-        for number, columns in lines(files):
+        for record in _READERS[corpus.format](parts, corpus):
             report.read += 1
-            if len(columns) < 2:
-                report.skip(NO_TAB, f"{files[0]}:{number}")
-                continue
-            try:
-                yield columns[0].decode("utf-8"), columns[1].decode("utf-8")
-            except UnicodeDecodeError:
-                report.skip(INVALID_UTF8, f"{files[0]}:{number}")
-
-
-def _tsv_lines(files: Sequence[Path]) -> Iterator[tuple[int, list[bytes]]]:
-    for number, line in enumerate(_lines(files[0]), start=1):
-        yield number, line.split(b"\t")
-
-
-def _moses_lines(files: Sequence[Path]) -> Iterator[tuple[int, list[bytes]]]:
-    sides = [_lines(file) for file in files]
-    number = 0
-    while True:
-        columns = [next(side, None) for side in sides]
-        present = [column for column in columns if column is not None]
-        if len(present) < len(columns):
-            break
-        number += 1
-        yield number, present
-    if present:
-        counts = [
-            number + (column is not None) + sum(1 for _ in side)
-            for column, side in zip(columns, sides, strict=True)
-        ]
-        raise UserError(
-            f"{files[0]} has {counts[0]} lines but {files[1]} has {counts[1]} "
-            "(the two files of a Moses pair must be aligned line by line)"
-        )
-
-
-def _lines(file: Path) -> Iterator[bytes]:
-    try:
-        with _open(file) as stream:
-            for line in stream:
-                yield line.rstrip(b"\r\n")
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{file}: damaged gzip file: {error} (fetch it again)") from None
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror} (make it readable)") from None
-
-
-def _open(file: Path) -> BinaryIO:
-    if file.suffix == ".gz":
-        return cast(BinaryIO, gzip.open(file, "rb"))
-    return file.open("rb")
+            if isinstance(record, Rejected):
+                report.skip(record.reason, record.place)
+            else:
+                yield record

@@ -1,0 +1,59 @@
+"""TMX 1.1 to 1.4, the format of translation memories."""
+
+from collections.abc import Iterator
+
+from tsjt_ds.config.corpora import languages_of
+from tsjt_ds.data.corpora import CorpusFiles, Part
+from tsjt_ds.data.formats.languages import NO_FIT, fit
+from tsjt_ds.data.formats.records import Record
+from tsjt_ds.data.formats.streams import open_part, part_name
+from tsjt_ds.data.formats.xml_stream import Walker, xml_records
+from tsjt_ds.data.report import LANGUAGE
+
+
+def read_tmx(parts: tuple[Part, ...], corpus: CorpusFiles) -> Iterator[Record]:
+    """The two languages of each translation unit, in whichever order it has them.
+
+    Of several variants of a language the one that is named as in the recipe is read, else the
+    first. A unit without one of the languages is counted as of another.
+    """
+    name = part_name(parts[0])
+    with open_part(parts[0]) as stream:
+        yield from xml_records(stream, name, _Units(languages_of(corpus.pair)))
+
+
+class _Units(Walker):
+    def __init__(self, languages: tuple[str, str]) -> None:
+        super().__init__()
+        self._languages = languages
+        self._fits = [NO_FIT, NO_FIT]
+        self._texts = ["", ""]
+        self._sides: list[int] = []
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        if tag == "tu":
+            self._fits = [NO_FIT, NO_FIT]
+        elif tag == "tuv":
+            self._choose(attributes.get("lang", ""))
+        elif tag == "seg" and self._sides:
+            self.gather()
+
+    def end(self, tag: str) -> None:
+        if tag == "seg" and self._sides:
+            text = self.gathered()
+            for side in self._sides:
+                self._texts[side] = text
+            self._sides = []
+        elif tag == "tu" and NO_FIT in self._fits:
+            self.reject(LANGUAGE)
+        elif tag == "tu":
+            self.add(*self._texts)
+
+    def _choose(self, code: str) -> None:
+        fits = [fit(code, language) for language in self._languages]
+        best = max(fits)
+        self._sides = [
+            side for side in (0, 1) if fits[side] == best and fits[side] > self._fits[side]
+        ]
+        for side in self._sides:
+            self._fits[side], self._texts[side] = fits[side], ""
