@@ -1,4 +1,4 @@
-"""``tsjt prepare``: clean the bitext, train the tokenizer, write tokenised shards."""
+"""``tsjt prepare``: fetch and clean the bitext, train the tokenizer, write tokenised shards."""
 
 import argparse
 from pathlib import Path
@@ -11,6 +11,8 @@ EXAMPLES = """examples:
   tsjt prepare recipes/lo10.yaml
   tsjt prepare recipes/lo10.yaml --set tokenizer.vocab_size=16000 --set data.prepared=prepared/16k
   tsjt prepare recipes/lo10.yaml --overwrite
+  tsjt prepare recipes/wmt10.yaml --dry-run
+  tsjt prepare recipes/wmt10.yaml --lock
 """
 
 
@@ -19,8 +21,11 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "prepare",
         help="make a recipe's data ready for training",
-        description="Clean the bitext, train the tokenizer and write tokenised shards. "
-        "Does nothing when the directory is finished and the inputs are the same.",
+        description="Fetch what is remote into the cache ($TSJT_CACHE, else ~/.cache/tsjt_ds) "
+        "after printing what, clean the bitext, train the tokenizer and write tokenised shards. "
+        "Goes on where it was interrupted, and does nothing when the directory is finished and the "
+        "inputs are the same. A lock file beside the recipe (RECIPE.lock.json) pins what is "
+        "fetched.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -31,6 +36,17 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="replace prepared data that was made from other inputs",
     )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would be fetched, and stop"
+    )
+    parser.add_argument(
+        "--offline", action="store_true", help="use the cache only, and name what is missing"
+    )
+    parser.add_argument(
+        "--lock",
+        action="store_true",
+        help="write the lock file: SHA-256 of all that is fetched, held to from then on",
+    )
     parser.set_defaults(run=run)
 
 
@@ -38,9 +54,19 @@ def run(args: argparse.Namespace) -> None:
     """Prepare the recipe's data.
 
     Raises:
-        UserError: see :func:`tsjt_ds.data.prepare.prepare`.
+        UserError: see :func:`tsjt_ds.data.fetch.fetching.fetch` and
+            :func:`tsjt_ds.data.prepare.prepare`.
     """
     recipe = load_recipe(args.recipe, args.overrides)
+    from tsjt_ds.data.corpora import check_files
+    from tsjt_ds.data.fetch.fetching import Ways, fetch
+    from tsjt_ds.data.fetch.lock import lock_path
+
+    check_files(recipe.data, fetched=False)
+    ways = Ways(lock_path(args.recipe), args.lock, args.offline, args.dry_run, args.overwrite)
+    fetch(recipe.data, ways)
+    if args.dry_run:
+        return
     from tsjt_ds.data.prepare import prepare
 
     prepare(recipe, overwrite=args.overwrite)

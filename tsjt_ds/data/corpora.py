@@ -3,17 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tsjt_ds.config.corpora import CorpusConfig, Format, languages_of
+from tsjt_ds.config.corpora import CorpusConfig, Format
 from tsjt_ds.config.data import SPLITS, DataConfig
-from tsjt_ds.errors import UserError
+from tsjt_ds.data.fetch import own_files, sacrebleu_sets
+from tsjt_ds.data.fetch.located import Located, Part
+from tsjt_ds.data.fetch.mtdata_corpora import MtdataCorpus
+from tsjt_ds.data.fetch.uses import corpora_for, pairs_of
+from tsjt_ds.errors import Collector, UserError
 
-
-@dataclass(frozen=True)
-class Part:
-    """A file, or one member of an archive (tar or zip, whatever its compression)."""
-
-    path: Path
-    member: str = ""
+__all__ = ["CorpusFiles", "Part", "check_files", "corpora_of"]
 
 
 @dataclass(frozen=True)
@@ -42,77 +40,82 @@ class CorpusFiles:
 def corpora_of(config: DataConfig, split: str, pair: str) -> list[CorpusFiles]:
     """The corpora of ``split`` (``train``, ``dev``, ``test``) that are read for ``pair``.
 
+    Nothing is fetched and no file opened, but the cache's notes.
+
     Args:
         config: names them.
         split: what they are for.
         pair: one of ``config.pairs``; of dev and test also another that a corpus names.
 
     Raises:
-        UserError: a file name holds an unknown placeholder.
+        NotFetchedError: a remote one is not in the cache.
+        UserError: a file name holds an unknown placeholder, a pattern matches nothing, or the
+            files of a corpus do not fit each other.
     """
-    corpora = config.corpora(split)
-    is_list = isinstance(getattr(config, split), list)
     return [
-        _corpus_files(corpus, f"data.{split}.{index}" if is_list else f"data.{split}", pair)
-        for index, corpus in enumerate(corpora)
-        if pair in (corpus.pairs or config.pairs)
+        _corpus_files(corpus, config, key, pair) for key, corpus in corpora_for(config, split, pair)
     ]
 
 
-def check_files(config: DataConfig) -> None:
-    """Check every file of a recipe before any work.
-
-    Raises:
-        UserError: one line for each file that is missing, or is the same for every pair, and for
-            each pair that no corpus is for.
-    """
-    problems: dict[str, None] = {}
-    for split in SPLITS:
-        users: dict[tuple[tuple[Part, ...], ...], str] = {}
-        pairs = config.pairs if split == "train" else config.held_out_directions(split)
-        for pair in pairs:
-            corpora = corpora_of(config, split, pair)
-            if not corpora:
-                problems[f"data.{split}: no corpus is for {pair} (add one)"] = None
-            for corpus in corpora:
-                for file in corpus.paths:
-                    if not file.is_file():
-                        problems[f"{file}: no such file ({corpus.key} for {pair})"] = None
-                other = users.setdefault(corpus.files, pair)
-                if other != pair:
-                    problems[
-                        f"{corpus.paths[0]}: {corpus.key} names it for {other} and for {pair} "
-                        "(put {pair}, {source} or {target} into the file name)"
-                    ] = None
-    if problems:
-        raise UserError("\n".join(problems))
-
-
-def _corpus_files(corpus: CorpusConfig, key: str, pair: str) -> CorpusFiles:
-    names = [corpus.file] if corpus.file else [corpus.source, corpus.target]
-    parts = tuple(Part(Path(filled(name, key, pair))) for name in names)
+def _corpus_files(corpus: CorpusConfig, config: DataConfig, key: str, pair: str) -> CorpusFiles:
+    located = _located(corpus, config, key, pair)
     return CorpusFiles(
         key=key,
         pair=pair,
-        format=corpus.format or ("tsv" if corpus.file else "text"),
-        files=(parts,),
-        columns=corpus.columns,
+        format=located.format,
+        files=located.files,
+        columns=located.columns,
         limit=corpus.limit,
         weight=corpus.weight,
     )
 
 
-def filled(template: str, key: str, pair: str) -> str:
-    """A file or field name with the languages of ``pair`` in its places.
+def _located(corpus: CorpusConfig, config: DataConfig, key: str, pair: str) -> Located:
+    if corpus.mtdata:
+        return MtdataCorpus(corpus.mtdata, pair).located(key)
+    if corpus.sacrebleu:
+        return sacrebleu_sets.located(corpus.sacrebleu, pair, key)
+    return own_files.located(corpus, config, key, pair)
+
+
+def check_files(config: DataConfig, fetched: bool = True) -> None:
+    """Check every file of a recipe before any work.
+
+    Args:
+        config: of the recipe.
+        fetched: remote corpora must be there too.
 
     Raises:
-        UserError: it holds another placeholder.
+        UserError: one line for each file that is missing, or is the same for every pair, and for
+            each pair that no corpus is for.
     """
-    source, target = languages_of(pair)
-    try:
-        return template.format(pair=pair, source=source, target=target)
-    except (KeyError, IndexError, ValueError):
+    problems = Collector()
+    for split in SPLITS:
+        users: dict[object, str] = {}
+        for pair in pairs_of(config, split):
+            chosen = corpora_for(config, split, pair)
+            if not chosen:
+                problems.mistakes.append(f"data.{split}: no corpus is for {pair} (add one)")
+            for key, corpus in chosen:
+                with problems.collect():
+                    if fetched or not own_files.is_elsewhere(corpus):
+                        _check(_corpus_files(corpus, config, key, pair), users)
+    problems.mistakes = list(dict.fromkeys(problems.mistakes))
+    problems.tell()
+
+
+def _check(corpus: CorpusFiles, users: dict[object, str]) -> None:
+    """Its files are there, and another pair does not read the same text."""
+    missing = [file for file in corpus.paths if not file.is_file()]
+    if missing:
+        where = f"{corpus.key} for {corpus.pair}"
+        raise UserError("\n".join(f"{file}: no such file ({where})" for file in missing))
+    by_language = corpus.format in ("jsonl", "parquet") and corpus.columns is None
+    if corpus.format == "tmx" or by_language:
+        return
+    other = users.setdefault((corpus.files, corpus.columns), corpus.pair)
+    if other != corpus.pair:
         raise UserError(
-            f"{key}: {template!r} has an unknown placeholder "
-            "(known: {pair}, {source}, {target})"
-        ) from None
+            f"{corpus.paths[0]}: {corpus.key} names it for {other} and for {corpus.pair} "
+            "(put {pair}, {source} or {target} into the file name)"
+        )

@@ -1,0 +1,1 @@
+"""Bringing the corpora of a recipe onto this machine."""

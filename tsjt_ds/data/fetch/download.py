@@ -1,0 +1,89 @@
+"""One file to fetch, where it lies in the cache, and what is recorded of it there."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from tsjt_ds.data.fetch.located import cache_directory
+from tsjt_ds.errors import UserError
+
+
+@dataclass(frozen=True)
+class Download:
+    """A remote file that a recipe needs."""
+
+    url: str
+    ending: str = ""
+    """What it is, as ``tsv.gz``, where its URL does not end so."""
+    md5: str = ""
+    """A checksum that is known ahead."""
+    citation: str = ""
+
+    @property
+    def host(self) -> str:
+        """Where it is fetched from."""
+        return urlsplit(self.url).netloc or urlsplit(self.url).scheme
+
+    @property
+    def path(self) -> Path:
+        """Where it lies in the cache."""
+        digest = hashlib.sha256(self.url.encode()).hexdigest()[:12]
+        name = PurePosixPath(unquote(urlsplit(self.url).path)).name.replace("\0", "")[-120:]
+        name = name if name not in ("", ".", "..") else "file"
+        if self.ending and not name.endswith((f".{self.ending}", *_ARCHIVES)):
+            name = f"{name}.{self.ending}"
+        return cache_directory() / "files" / (self.host or "local") / digest / name
+
+    @property
+    def partial(self) -> Path:
+        """Where it lies while it is fetched."""
+        return self.path.with_name(self.path.name + ".part")
+
+
+_ARCHIVES = (".zip", ".tgz", ".gz", ".xz", ".bz2", ".zst", ".tar")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a fetched file was when it came."""
+
+    url: str
+    size: int
+    """Bytes."""
+    sha256: str
+    etag: str = ""
+    fetched: str = ""
+    """Date and time, UTC."""
+
+
+def record_file(path: Path) -> Path:
+    """Where the record of a file of the cache lies."""
+    return path.with_name(path.name + ".json")
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Record a file of the cache beside it."""
+    partial = record_file(path).with_name(record_file(path).name + ".part")
+    partial.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
+    partial.replace(record_file(path))
+
+
+def read_record(download: Download) -> Record | None:
+    """The record of a file in the cache; None: it is not there whole."""
+    try:
+        text = record_file(download.path).read_text(encoding="utf-8")
+        record = Record(**json.loads(text))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError):
+        file = record_file(download.path)
+        raise UserError(f"{file}: unreadable record (delete {file.parent})") from None
+    return record if download.path.is_file() else None
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 sum of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

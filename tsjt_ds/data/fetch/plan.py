@@ -1,0 +1,137 @@
+"""The download plan: what a recipe needs, how large it is, and what is there already."""
+
+import concurrent.futures
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tsjt_ds.data.fetch.download import Download, read_record
+from tsjt_ds.data.fetch.located import CACHE_VARIABLE, cache_directory
+from tsjt_ds.data.fetch.needs import Need
+from tsjt_ds.data.fetch.transport import size_of
+from tsjt_ds.errors import UserError
+from tsjt_ds.planning.units import size as size_text
+
+_ASKERS = 8
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file of the plan."""
+
+    download: Download
+    uses: tuple[str, ...]
+    """What it is for: the recipe's keys with their pairs."""
+    size: int | None
+    """Bytes; None: nobody tells."""
+    is_cached: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All files that a recipe needs, each once."""
+
+    items: list[Item]
+
+    @property
+    def missing(self) -> list[Item]:
+        """What is not in the cache."""
+        return [item for item in self.items if not item.is_cached]
+
+    @property
+    def bytes_missing(self) -> int:
+        """Of the files whose size is known; what an interrupted transfer left is not missing."""
+        return sum(max((item.size or 0) - _part_size(item.download), 0) for item in self.missing)
+
+    def check_room(self) -> None:
+        """See that the disk can take what is missing.
+
+        Raises:
+            UserError: it cannot.
+        """
+        free = _free()
+        if self.bytes_missing > free:
+            raise UserError(
+                f"{cache_directory()}: {size_text(self.bytes_missing)} are to be fetched but "
+                f"{size_text(free)} are free (make room, or set ${CACHE_VARIABLE} to another disk)"
+            )
+
+    def text(self) -> str:
+        """A table of the files, and the sums below it."""
+        rows = [("size", "", "file", "for")]
+        rows += [
+            (
+                "?" if item.size is None else size_text(item.size),
+                "cached" if item.is_cached else "",
+                item.download.url,
+                _use_text(item),
+            )
+            for item in self.items
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines = [
+            f"{row[0]:>{widths[0]}}  {row[1]:{widths[1]}}  {row[2]:{widths[2]}}  {row[3]}"
+            for row in rows
+        ]
+        return "\n".join([*lines, *self._sums()])
+
+    def _sums(self) -> list[str]:
+        unknown = sum(item.size is None for item in self.missing)
+        beside = f" and {unknown} of unknown size" if unknown else ""
+        return [
+            f"{len(self.items)} files, {len(self.items) - len(self.missing)} of them cached; to "
+            f"fetch: {size_text(self.bytes_missing)}{beside}; free in {cache_directory()}: "
+            f"{size_text(_free())}",
+            "In brackets: how to cite (keys of mtdata's references). Neither mtdata nor sacreBLEU "
+            "records licences: see the corpora's own pages.",
+        ]
+
+
+def plan_of(needs: list[Need], sizes: Mapping[str, int], offline: bool) -> Plan:
+    """Find out what is cached, and ask for the sizes of what is not.
+
+    Args:
+        needs: of the recipe.
+        sizes: those that are known, by URL.
+        offline: ask nobody.
+    """
+    uses: dict[Download, dict[str, None]] = {}
+    for need in needs:
+        for download in need.downloads:
+            uses.setdefault(download, {})[f"{need.key} {need.pair}"] = None
+    records = {download: read_record(download) for download in uses}
+    unknown = [d for d, record in records.items() if record is None and d.url not in sizes]
+    asked: dict[Download, int | None] = {}
+    if not offline:
+        with concurrent.futures.ThreadPoolExecutor(_ASKERS) as pool:
+            found = pool.map(size_of, [download.url for download in unknown])
+            asked = dict(zip(unknown, found, strict=True))
+    return Plan(
+        [
+            Item(
+                download,
+                tuple(keys),
+                record.size if record else sizes.get(download.url, asked.get(download)),
+                record is not None,
+            )
+            for (download, keys), record in zip(uses.items(), records.values(), strict=True)
+        ]
+    )
+
+
+def _use_text(item: Item) -> str:
+    first, *others = item.uses
+    more = f" and {len(others)} more" if others else ""
+    return f"{first}{more}" + (f" [{item.download.citation}]" if item.download.citation else "")
+
+
+def _part_size(download: Download) -> int:
+    return download.partial.stat().st_size if download.partial.exists() else 0
+
+
+def _free() -> int:
+    there: Path = cache_directory()
+    while not there.exists():
+        there = there.parent
+    return shutil.disk_usage(there).free
