@@ -35,6 +35,7 @@ STAGES: list[dict[str, Any]] = [
     },
     {"name": "apart", "separate": {"low": 5, "high": 10}},
 ]
+LINES = ("joint", "low", "high")
 DEEPSPEED = {
     "tsjt": {"pipeline": 2},
     "train_batch_size": 16,
@@ -110,7 +111,10 @@ def test_the_stages_of_every_line(directory: Path, capsys: pytest.CaptureFixture
     assert cells(text, "learning rate")[1] == "times 0.5, 4 steps of warm-up"
     assert cells(text, "next starts from")[1] == "best low"
     assert "micro-batches of high" not in text
-    assert "note: prepared: holds no prepared data yet (run `tsjt prepare`)" in text
+    assert "note: prepared: holds no prepared data yet (run `tsjt prepare`), so pairs, " in text
+    assert "examples" not in text
+    weighted = plan(capsys, "--set", "data.direction_weights={en-de: 2}")
+    assert cells(weighted, "en-de") == ["100.0%"]
 
 
 def test_change_points_and_every_step(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,8 +167,45 @@ def test_epochs_and_tokens(directory: Path, capsys: pytest.CaptureFixture[str]) 
     printed = cells(text, "target tokens of a step")[0].replace(",", "")
     assert float(printed) == pytest.approx(tokens, rel=0.05)
     assert cells(text, "pairs of an epoch") == [f"{rows.pairs_per_epoch}"]
+    repeated = cells(text, "en-de")
+    assert repeated[1:4] == [f"{rows.pairs_per_epoch}", "100.0%", "100.0%"]
+    assert repeated[4:] == [cells(text, f"epochs at the end of {n}")[0] for n in LINES]
     changed = mistakes(capsys, "--set", "data.max_segment_tokens=60")
     assert "data.max_segment_tokens: 62 when prepared, 60 now" in changed[0]
+
+
+def test_what_directions_have_of_the_data(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pairs(directory / "more.tsv", 100, seed=5)
+    values = yaml.safe_load((directory / "recipe.yaml").read_text())
+    values["data"]["train"] = ["train.{pair}.tsv", {"file": "more.tsv", "weight": 6.0}]
+    values["data"]["directions"] = ["en-de", "de-en"]
+    (directory / "recipe.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    prepared = prepare(Recipe.model_validate(values), say=lambda message: None)
+    record = prepared.manifest.pairs["en-de"]
+    record.corpora = {"data.train.0": 200, "data.train.1": record.train_pairs - 200}
+    (directory / "prepared" / "prepared.json").write_text(prepared.manifest.model_dump_json())
+
+    pairs, more = record.train_pairs, record.train_pairs - 200
+    text = plan(capsys, "--set", "data.direction_weights={en-de: 3, de-en: 1}")
+    assert cells(text, "direction") == [
+        "corpora",
+        "pairs",
+        "examples",
+        "target tokens",
+        "times an epoch",
+    ]
+    for direction, share in (("en-de", 75), ("de-en", 25)):
+        corpora, size, examples, *_, times = cells(text, direction)
+        assert (corpora, size) == ("2", f"{pairs}")
+        assert float(examples.rstrip("%")) == pytest.approx(share, abs=0.3)
+        assert float(times) == pytest.approx(share / 50, abs=0.01)
+    share = 6 * more / (6 * more + 200)
+    each = [float(cells(text, f"  data.train.{number}")[-1]) for number in (0, 1)]
+    assert each == pytest.approx(
+        [1.5 * pairs * (1 - share) / 200, 1.5 * pairs * share / more], abs=0.02
+    )
 
 
 def test_all_mistakes_at_once(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:

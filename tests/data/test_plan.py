@@ -1,5 +1,7 @@
+import hashlib
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,12 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.corpora import correlated_lengths
+from tsjt_ds.data import plan as plan_module
+from tsjt_ds.data.blocks import BlockPacker
 from tsjt_ds.data.plan import Plan
+from tsjt_ds.data.row_counts import RowCounts
+from tsjt_ds.data.sampling import Corpus, CorpusSampler, Sampling
+from tsjt_ds.data.token_counts import expected_tokens
+from tsjt_ds.errors import UserError
 
 TAGS = 2
 
 
 SIZES = (300, 170, 40)
+
+Lengths = list[tuple[np.ndarray, np.ndarray]]
 
 
 def all_lengths() -> tuple[np.ndarray, np.ndarray]:
@@ -23,20 +33,25 @@ def all_lengths() -> tuple[np.ndarray, np.ndarray]:
     return source, target
 
 
+def plan_of(
+    lengths: Lengths,
+    *,
+    row: int = 32,
+    rows_per_step: int = 4,
+    seed: int = 1,
+    block_pairs: int = 100,
+    row_counts: RowCounts | None = None,
+    **sampling: Any,
+) -> Plan:
+    corpora = [Corpus(direction, len(source)) for direction, (source, _) in enumerate(lengths)]
+    sampler = CorpusSampler(corpora, Sampling(**sampling), seed)
+    packer = BlockPacker(lengths, (row, row), sampler, seed, block_pairs)
+    return Plan(packer, rows_per_step, row_counts)
+
+
 def make_plan(sizes: tuple[int, ...] = SIZES, **values: Any) -> Plan:
     lengths = [correlated_lengths(size, 25, 1.0, seed) for seed, size in enumerate(sizes)]
-    settings: dict[str, Any] = {
-        "row_source_tokens": 32,
-        "row_target_tokens": 32,
-        "rows_per_step": 4,
-        "seed": 1,
-        "block_pairs": 100,
-    }
-    return Plan(
-        [source for source, _ in lengths],
-        [target for _, target in lengths],
-        **{**settings, **values},
-    )
+    return plan_of(lengths, **values)
 
 
 def epoch_rows(plan: Plan, epoch: int) -> list[np.ndarray]:
@@ -140,29 +155,134 @@ def test_statistics_count_the_epoch() -> None:
 
 
 def test_padding_of_a_large_epoch_is_below_two_percent() -> None:
-    source, target = correlated_lengths(100_000, 120, 1.0, seed=0)
-    plan = Plan(
-        [source], [target], row_source_tokens=128, row_target_tokens=128, rows_per_step=64, seed=1
-    )
+    plan = plan_of([correlated_lengths(100_000, 120, 1.0, seed=0)], row=128, block_pairs=100_000)
     assert plan.statistics().padding_share < 0.02
 
 
 def test_row_order_is_not_biased_by_length() -> None:
-    source, target = correlated_lengths(40_000, 120, 1.0, seed=0)
-    plan = Plan(
-        [source], [target], row_source_tokens=128, row_target_tokens=128, rows_per_step=1, seed=1
-    )
+    lengths = correlated_lengths(40_000, 120, 1.0, seed=0)
+    plan = plan_of([lengths], row=128, rows_per_step=1, block_pairs=40_000)
     pairs = np.array([len(row) for row in epoch_rows(plan, 0)])
     quarters = [part.mean() for part in np.array_split(pairs, 4)]
     assert max(quarters) < 1.1 * min(quarters)
 
 
-def test_token_shares_are_those_drawn() -> None:
-    plan = make_plan(rows_per_step=1, temperature=2.0)
-    lengths = all_lengths()[1]
-    bounds = plan.offsets[1:]
-    drawn = np.zeros(3)
-    for epoch in range(8):
-        examples = np.concatenate(epoch_rows(plan, epoch))
-        np.add.at(drawn, np.searchsorted(bounds, examples, side="right"), lengths[examples])
-    assert plan.token_shares() == pytest.approx(drawn / drawn.sum(), rel=0.05)
+def drawn_by_direction(plan: Plan, lengths: Lengths, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Examples and target tokens that an epoch's rows have of each direction."""
+    examples = np.concatenate(epoch_rows(plan, epoch))
+    direction = np.searchsorted(plan.packer.offsets, examples, side="right") - 1
+    tokens = np.concatenate([target for _, target in lengths]) + TAGS
+    count = len(lengths)
+    return np.bincount(direction, minlength=count), np.bincount(direction, tokens[examples], count)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "epoch", "asked"),
+    [
+        ({}, 0, (20_000, 5_000, 800)),
+        ({"temperature": 5.0}, 1, (20_000**0.2, 5_000**0.2, 800**0.2)),
+        ({"temperature": 5.0, "warmup_epochs": 2}, 1, (20_000 ** (1 / 3), 5_000 ** (1 / 3), 9.283)),
+        ({"weights": (1.0, 1.0, 3.0)}, 0, (1, 1, 3)),
+        ({"cap": 6_000}, 0, (6_000, 5_000, 800)),
+    ],
+    ids=["size", "temperature", "warm-up", "weights", "cap"],
+)
+def test_rows_have_the_shares_that_are_asked_for(
+    sampling: dict[str, Any], epoch: int, asked: tuple[float, ...]
+) -> None:
+    """Within 1% of each: examples of what is asked for, tokens of what is predicted."""
+    lengths = []
+    for size in (20_000, 5_000, 800):
+        source, target = correlated_lengths(2 * size, 25, 1.0, seed=size)
+        lengths.append((source[:size], target[:size]))
+        assert len(lengths[-1][0]) == size
+    plan = plan_of(lengths, rows_per_step=1, block_pairs=5_000, **sampling)
+    examples, tokens = drawn_by_direction(plan, lengths, epoch)
+    assert examples / examples.sum() == pytest.approx(np.array(asked) / sum(asked), rel=0.01)
+    predicted = expected_tokens(plan.packer.sampler, lengths, epoch)[:, 1]
+    assert tokens / tokens.sum() == pytest.approx(predicted / predicted.sum(), rel=0.01)
+
+
+GOLDEN = {
+    ((300, 170, 40), 1.0): "11a9da23e3e7a3b60260eb770ca33edb4222749891bb8352cc50c7246358fcea",
+    ((300, 170, 40), 2.0): "2dc0477387fb0b39c6437044f8687a63fcb8d360b83d591dd3c2d8e845fa68da",
+    ((2000, 31, 700), 1.0): "6311482c32df3cb692edd347bb7a38d95670d8fce6a8dda6702874c8070f87a6",
+    ((2000, 31, 700), 5.0): "85f5d7bfaa8b4d3bc17ac5a5b1973665554170da54342d9d2391370ab7681c32",
+}
+"""Digests of the first 150 steps, taken from the code of 2026-11-22 (commit 91926bb)."""
+
+
+@pytest.mark.parametrize(("sizes", "temperature"), GOLDEN)
+def test_runs_under_way_keep_their_plan(sizes: tuple[int, ...], temperature: float) -> None:
+    """A change here is a change of every run's data: PLAN_VERSION goes up with it."""
+
+    def made_up(size: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+        index = np.arange(size)
+        source = (index * index * 7 + index * (13 + number)) % 23 + 1
+        return source, np.maximum(1, source + (index * 5 + number) % 5 - 2)
+
+    lengths = [made_up(size, number) for number, size in enumerate(sizes)]
+    plan = plan_of(lengths, seed=3, temperature=temperature)
+    digest = hashlib.sha256()
+    for step in range(150):
+        for row in plan.rows(step):
+            digest.update(row.tobytes() + b"|")
+        tokens = f"{plan.source_tokens(step)} {plan.target_tokens(step)}"
+        digest.update(f"{tokens} {plan.epoch(step):.9f}".encode())
+    assert digest.hexdigest() == GOLDEN[sizes, temperature]
+
+
+def packed_blocks(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Epoch and index of the blocks that a plan packs from now on."""
+    packed: list[tuple[int, int]] = []
+    pack = plan.packer.pack
+
+    def noting(epoch: int, index: int) -> Any:
+        packed.append((epoch, index))
+        return pack(epoch, index)
+
+    monkeypatch.setattr(plan.packer, "pack", noting)
+    return packed
+
+
+def test_a_resumed_plan_packs_the_blocks_of_its_step_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "_SPARED", 0.0)
+    kept = RowCounts([tmp_path], {"seed": 1})
+    walked = make_plan(row_counts=kept)
+    steps = [as_lists(walked, step) for step in range(150)]
+    resumed = make_plan(row_counts=kept)
+    packed = packed_blocks(resumed, monkeypatch)
+    assert as_lists(resumed, 140) == steps[140]
+    assert resumed.epoch(140) == walked.epoch(140)
+    assert resumed.target_tokens(140) == walked.target_tokens(140)
+    assert len(packed) <= 3
+    assert min(packed) >= (2, 0)
+    assert [as_lists(resumed, step) for step in (3, 149)] == [steps[3], steps[149]]
+
+
+def test_row_counts_that_do_not_fit_the_data_are_told(tmp_path: Path) -> None:
+    kept = RowCounts([tmp_path], {"seed": 1})
+    kept.save([5, 5, 5])
+    with pytest.raises(UserError, match=r"plan-\w+\.json: does not fit the data \(delete it\)"):
+        make_plan(row_counts=kept).rows(0)
+
+
+def test_the_next_block_is_packed_before_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(rows_per_step=1)
+    packed = packed_blocks(plan, monkeypatch)
+    step = 0
+    while len(packed) < 2:
+        plan.rows(step)
+        plan._thread.submit(int).result()  # All that was begun before is done.
+        step += 1
+    assert packed == [(0, 0), (0, 1)]
+    first_block_ends = plan.steps_in_epochs(1) / plan.packer.blocks_per_epoch
+    assert 0.4 * first_block_ends < step < 0.7 * first_block_ends
+
+
+def test_a_wrong_pair_is_told_where_rows_are_asked_for() -> None:
+    plan = plan_of([(np.array([40]), np.array([3]))])
+    with pytest.raises(ValueError, match="does not fit a row of 32 and 32"):
+        plan.rows(0)

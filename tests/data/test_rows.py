@@ -31,10 +31,10 @@ def expected_row(
         ids: list[int] = []
         segments: list[int] = []
         for number, example in enumerate(examples, start=1):
-            index = int(np.searchsorted(plan.offsets, example, side="right")) - 1
+            index = int(np.searchsorted(plan.packer.offsets, example, side="right")) - 1
             direction = recipe.data.trained_directions[index]
             shard = prepared.shards("train", direction)[side]
-            tokens = shard[int(example - plan.offsets[index])].tolist()
+            tokens = shard[int(example - plan.packer.offsets[index])].tolist()
             segment = [tokenizer.language_id(languages_of(direction)[side]), *tokens, 2]
             ids += segment
             segments += [number] * len(segment)

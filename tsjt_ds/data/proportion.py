@@ -4,24 +4,18 @@ import math
 
 from tsjt_ds.config.data import SEGMENT_TAGS, DataConfig
 from tsjt_ds.data.prepared import PreparedData
-from tsjt_ds.data.sampling import DirectionSampler
+from tsjt_ds.data.sampling import corpus_sampler
+from tsjt_ds.data.token_counts import expected_tokens
 
 _NEGLIGIBLE_SHARE = 0.01
 
 
 def side_tokens(prepared: PreparedData, config: DataConfig) -> tuple[float, float]:
-    """Source and target tokens of an epoch over the trained directions, tags included."""
+    """Source and target tokens of an epoch, tags included, once its sampling is settled."""
+    sampler = corpus_sampler(prepared, config, seed=0)
     lengths = [prepared.lengths(direction) for direction in config.trained_directions]
-    sizes = [len(source) for source, _ in lengths]
-    counts = DirectionSampler(sizes, config.temperature, seed=0).counts
-    source, target = (
-        sum(
-            count * (float(sides[side].mean()) + SEGMENT_TAGS)
-            for count, sides in zip(counts, lengths, strict=True)
-        )
-        for side in (0, 1)
-    )
-    return source, target
+    source, target = expected_tokens(sampler, lengths, sampler.changing_epochs).sum(axis=0)
+    return float(source), float(target)
 
 
 def describe_rows(prepared: PreparedData, config: DataConfig) -> str:

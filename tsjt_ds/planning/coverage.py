@@ -2,14 +2,17 @@
 
 import struct
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 
 from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.config.recipe import Recipe
-from tsjt_ds.data.plan import Plan
+from tsjt_ds.data.plan import EpochStatistics, Plan, block_packer
 from tsjt_ds.data.prepared import PreparedData, shard_prefix
+from tsjt_ds.data.sampling import CorpusSampler
+from tsjt_ds.data.token_counts import expected_tokens
 from tsjt_ds.errors import UserError
 
 INDEX_HEADER = struct.Struct("<9sQBQQ")
@@ -18,40 +21,79 @@ sequences' lengths as int32 (megatron-core 0.16.1, core/datasets/indexed_dataset
 
 
 @dataclass(frozen=True)
-class Coverage:
-    """What rows hold, measured on the first pairs of the first epoch."""
+class EpochCoverage:
+    """An epoch: what it draws from each corpus, and what rows hold, measured on its first pairs."""
 
-    pairs_per_epoch: int
-    rows_per_epoch: float
-    target_tokens_per_row: float
-    """Padding excluded."""
-    padding_share: float
+    examples: np.ndarray
+    """int64 [corpora]"""
+    tokens: np.ndarray
+    """Source and target tokens expected of each corpus, tags included: float64 [corpora, 2]."""
+    packed: EpochStatistics
+    """Of the epoch's first pairs."""
+
+    @property
+    def rows(self) -> float:
+        """Rows of the epoch."""
+        return self.packed.rows * int(self.examples.sum()) / self.packed.pairs
+
+    @property
+    def target_tokens_per_row(self) -> float:
+        """Padding excluded."""
+        return self.packed.target_tokens / self.packed.rows
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The first epoch, and those in which the sampling changes no more."""
+
+    directions: list[str]
+    sampler: CorpusSampler
+    first: EpochCoverage
+    settled: EpochCoverage
+    """The same as ``first`` where the sampling never changes."""
+
+    def rows_of(self, epoch: int) -> float:
+        """Rows of an epoch; between the two that were measured, in proportion."""
+        changing = self.sampler.changing_epochs
+        share = min(epoch / changing, 1.0) if changing else 1.0
+        return self.first.rows + share * (self.settled.rows - self.first.rows)
+
+    def epochs(self, rows: float) -> float:
+        """Epochs that so many rows of a run are."""
+        for epoch in count():
+            of_epoch = self.rows_of(epoch)
+            if rows < of_epoch or epoch >= self.sampler.changing_epochs:
+                return epoch + rows / of_epoch
+            rows -= of_epoch
+        raise AssertionError
+
+    def drawn(self, epochs: float) -> np.ndarray:
+        """Examples that so many epochs draw from each corpus: float64 [corpora]."""
+        whole = int(epochs)
+        part = (epochs - whole) * self.sampler.counts(whole)
+        return self.sampler.drawn_before(whole) + part
 
 
 def measure_coverage(prepared: PreparedData, recipe: Recipe) -> Coverage:
     """Pack the first block of the plan's pairs, and count.
 
     Raises:
-        UserError: a direction was not prepared, or its files are no shards.
+        UserError: a direction was not prepared, has a weight and no pairs, or its files are no
+            shards.
     """
     data = recipe.data
     lengths = [_lengths(prepared, direction) for direction in data.trained_directions]
-    plan = Plan(
-        [source for source, _ in lengths],
-        [target for _, target in lengths],
-        row_source_tokens=data.row_source_tokens,
-        row_target_tokens=data.row_target_tokens,
-        rows_per_step=1,
-        seed=recipe.seed,
-        temperature=data.temperature,
-    )
-    packed = plan.statistics(blocks=1)
-    return Coverage(
-        pairs_per_epoch=plan.pairs_per_epoch,
-        rows_per_epoch=packed.rows * plan.pairs_per_epoch / packed.pairs,
-        target_tokens_per_row=packed.target_tokens / packed.rows,
-        padding_share=packed.padding_share,
-    )
+    packer = block_packer(prepared, lengths, data, recipe.seed)
+    plan, sampler = Plan(packer, rows_per_step=1), packer.sampler
+    first, *rest = [
+        EpochCoverage(
+            examples=sampler.counts(epoch),
+            tokens=expected_tokens(sampler, lengths, epoch),
+            packed=plan.statistics(epoch, blocks=1),
+        )
+        for epoch in sorted({0, sampler.changing_epochs})
+    ]
+    return Coverage(data.trained_directions, sampler, first, *(rest or [first]))
 
 
 def _lengths(prepared: PreparedData, direction: str) -> tuple[np.ndarray, np.ndarray]:
@@ -64,14 +106,19 @@ def _lengths(prepared: PreparedData, direction: str) -> tuple[np.ndarray, np.nda
 
 
 def sequence_lengths(prefix: Path) -> np.ndarray:
-    """Tokens of each sequence of a shard, int32, without the seconds Megatron-core's import takes.
+    """Tokens of each sequence of a shard, int32, memory-mapped.
+
+    Without Megatron-core, whose import takes seconds.
 
     Raises:
         UserError: its index file is no such file.
     """
     file = prefix.with_name(f"{prefix.name}.idx")
-    content = file.read_bytes()
-    if not content.startswith(b"MMIDIDX"):
+    with file.open("rb") as stream:
+        header = stream.read(INDEX_HEADER.size)
+    if not header.startswith(b"MMIDIDX") or len(header) < INDEX_HEADER.size:
         raise UserError(f"{file}: is no index file (run `tsjt prepare --overwrite`)")
-    sequences = INDEX_HEADER.unpack_from(content)[3]
-    return np.frombuffer(content, np.int32, sequences, INDEX_HEADER.size)
+    sequences = INDEX_HEADER.unpack(header)[3]
+    if not sequences:
+        return np.zeros(0, np.int32)
+    return np.memmap(file, np.int32, "r", INDEX_HEADER.size, (sequences,))

@@ -1,6 +1,5 @@
 """The plan of a run as text: one block a question. Imports no torch."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig
@@ -12,7 +11,8 @@ from tsjt_ds.parallel.layout import Layout
 from tsjt_ds.planning.checks import Checked
 from tsjt_ds.planning.cluster import Cluster
 from tsjt_ds.planning.compute import RowCost
-from tsjt_ds.planning.coverage import Coverage, measure_coverage
+from tsjt_ds.planning.coverage import measure_coverage
+from tsjt_ds.planning.data_report import data_blocks, unprepared_blocks
 from tsjt_ds.planning.prediction import Prediction
 from tsjt_ds.planning.prediction_report import prediction_blocks
 from tsjt_ds.planning.stage_table import Line, lines_of, stage_rows, step_rows
@@ -39,10 +39,14 @@ def plan_text(checked: Checked, every_step: bool, cluster: Cluster | None = None
     row_tokens = float(recipe.data.row_target_tokens)
     if checked.prepared is not None:
         coverage = measure_coverage(checked.prepared, recipe)
-        row_tokens = coverage.target_tokens_per_row
-        blocks.append(_data(recipe, coverage, lines, config))
+        row_tokens = coverage.settled.target_tokens_per_row
+        blocks += data_blocks(recipe, coverage, lines, config)
     else:
-        notes.append(f"{recipe.prepared_path}: holds no prepared data yet (run `tsjt prepare`)")
+        blocks += unprepared_blocks(recipe)
+        notes.append(
+            f"{recipe.prepared_path}: holds no prepared data yet (run `tsjt prepare`), so pairs, "
+            "tokens, repeats and epochs are not known"
+        )
     if config is not None:
         prediction = Prediction(recipe, config, cluster, teacher)
         blocks += prediction_blocks(prediction, row_tokens)
@@ -124,26 +128,3 @@ def _compute(
 def _own_steps(recipe: Recipe, capacity: str) -> int:
     separate = recipe.schedule.separate_stage
     return separate.separate.get(capacity, 0) if separate else 0
-
-
-def _data(
-    recipe: Recipe, coverage: Coverage, lines: list[Line], config: DeepSpeedConfig | None
-) -> str:
-    rows = [
-        ["data", str(recipe.prepared_path)],
-        ["pairs of an epoch", f"{coverage.pairs_per_epoch:,}"],
-        ["rows of an epoch", f"{coverage.rows_per_epoch:,.0f}"],
-        ["padding", f"{coverage.padding_share:.1%}"],
-        ["target tokens of a row", f"{coverage.target_tokens_per_row:.1f}"],
-    ]
-    if config is not None:
-        tokens = config.rows_per_step * coverage.target_tokens_per_row
-        rows.append(["target tokens of a step", f"{tokens:,.0f}"])
-        rows += _epochs(coverage, lines, config)
-    return align(rows)
-
-
-def _epochs(coverage: Coverage, lines: list[Line], config: DeepSpeedConfig) -> Iterator[list[str]]:
-    for line in lines:
-        epochs = line.schedule.steps * config.rows_per_step / coverage.rows_per_epoch
-        yield [f"epochs at the end of {line.name}", f"{epochs:.2f}"]
