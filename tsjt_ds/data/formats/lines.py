@@ -3,6 +3,7 @@
 import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import BinaryIO
 
 from tsjt_ds.data.report import INVALID_UTF8, TOO_LONG
@@ -14,7 +15,7 @@ MAX_LINE_BYTES = 1 << 20
 REPLACEMENT = "\ufffd"
 """What :meth:`bytes.decode` puts for broken UTF-8."""
 
-_CHUNK_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 16
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -26,7 +27,7 @@ class BadLine:
 
 
 def text_lines(stream: BinaryIO, name: str, errors: str = "strict") -> Iterator[str | BadLine]:
-    r"""Yield the lines that ``\n`` and ``\r\n`` end, without these; others are part of the text.
+    r"""The lines that ``\n`` and ``\r\n`` end, without these; others are part of the text.
 
     A byte order mark of UTF-8 at the beginning is dropped. At most :data:`MAX_LINE_BYTES` and a
     chunk are in memory.
@@ -40,16 +41,20 @@ def text_lines(stream: BinaryIO, name: str, errors: str = "strict") -> Iterator[
     Raises:
         UserError: it is text of UTF-16 or UTF-32.
     """
+    return chain.from_iterable(_line_lists(stream, name, errors))
+
+
+def _line_lists(stream: BinaryIO, name: str, errors: str) -> Iterator[list[str | BadLine]]:
     for block in _blocks(stream, name):
         if block is None:
-            yield BadLine(TOO_LONG)
+            yield [BadLine(TOO_LONG)]
             continue
         try:
             text = block.decode("utf-8", errors)
         except UnicodeDecodeError:
-            yield from map(_line, block.split(b"\n"))
+            yield list(map(_line, block.split(b"\n")))
         else:
-            yield from text.replace("\r\n", "\n").removesuffix("\r").split("\n")
+            yield [*text.replace("\r\n", "\n").removesuffix("\r").split("\n")]
 
 
 def _line(line: bytes) -> str | BadLine:

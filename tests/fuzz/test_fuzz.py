@@ -1,0 +1,14 @@
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pyarrow")
+
+
+def test_a_short_fuzz_finds_nothing(tmp_path: Path) -> None:
+    from tests.fuzz.fuzzing import fuzz
+
+    tally = fuzz(200, 5, tmp_path)
+    assert sum(tally.inputs.values()) >= 200
+    assert tally.records["yielded"] > 0
+    assert not list(tmp_path.iterdir())
