@@ -1,16 +1,31 @@
 import subprocess
 import sys
+from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tsjt_ds.data.cleaning import PairFilter, length_reason, normalise, text_hash
+from tsjt_ds.config.cleaning import CleaningConfig
+from tsjt_ds.data.cleaning import (
+    PairRules,
+    broken_length_rules,
+    has_markup,
+    match_key,
+    normalise,
+    text_hash,
+)
 from tsjt_ds.data.report import (
+    COPY,
     DUPLICATE,
     EMPTY,
     HELD_OUT,
     LENGTH_RATIO,
+    MARKUP,
     NO_TAB,
     PLACES_SHOWN,
+    SCRIPT,
     TOO_LONG,
     PairReport,
     format_table,
@@ -24,6 +39,12 @@ from tsjt_ds.data.report import (
         ("e\u0301", "\u00e9"),
         ("\ufeffa\x07b\x00", "ab"),
         ("\x07 a", "a"),
+        ("a \x07 b", "a b"),
+        ("\u202eab\u202c \u2066c\u2069\u200f", "ab c"),
+        ("co\u00adop\u200bera\u2060te", "cooperate"),
+        ("e\u200b\u0301", "\u00e9"),
+        ("می\u200cخواهم", "می\u200cخواهم"),
+        ("a\ud800b", "ab"),
         ("क\u094dष \u200dक", "क\u094dष \u200dक"),
         ("½ … ﬁ", "½ … ﬁ"),
     ],
@@ -33,16 +54,73 @@ def test_normalise(text: str, expected: str) -> None:
     assert normalise(expected) == expected
 
 
-def test_filter_names_the_reason() -> None:
-    pair_filter = PairFilter({"held source"}, {"held target"})
-    assert pair_filter.reason("", "b") == EMPTY
-    assert pair_filter.reason("a", "") == EMPTY
-    assert pair_filter.reason("held source", "b") == HELD_OUT
-    assert pair_filter.reason("a", "held target") == HELD_OUT
-    assert pair_filter.reason("held target", "held source") is None
-    assert pair_filter.reason("a", "b") is None
-    assert pair_filter.reason("a", "b") == DUPLICATE
-    assert pair_filter.reason("a", "c") is None
+def reasons(
+    pairs: list[tuple[str, str]],
+    codes: str = "en-de",
+    held_out: dict[str, set[bytes]] | None = None,
+    **config: Any,
+) -> list[str | None]:
+    rules = PairRules(codes, CleaningConfig(**config), held_out or {})
+    return rules.reasons([source for source, _ in pairs], [target for _, target in pairs])
+
+
+@pytest.mark.parametrize(
+    ("pair", "expected"),
+    [
+        (("", "b"), EMPTY),
+        (("a", ""), EMPTY),
+        (("a", "b" * 5001), TOO_LONG),
+        (("a b", "a b"), COPY),
+        (("a", "das <b>Haus"), MARKUP),
+        (("a", "Привет, Welt"), SCRIPT),
+        (("held source", "b"), HELD_OUT),
+        (("a", "Held target!"), HELD_OUT),
+        (("held target", "held source"), None),
+        (("42", "43 °"), None),
+    ],
+)
+def test_the_rules_name_their_reason(pair: tuple[str, str], expected: str | None) -> None:
+    held_out = {"en": {match_key("Held source.")}, "de": {match_key("held  target")}}
+    assert reasons([("a", "b"), pair], held_out=held_out) == [None, expected]
+
+
+def test_rules_can_be_switched_off() -> None:
+    pairs = [("a", "a"), ("a", "<b>"), ("a", "б")]
+    assert reasons(pairs, copies=False, markup=False, scripts=False) == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<b>bold</b>", True),
+        ("line<br/>break", True),
+        ("R&amp;D", True),
+        ("&#233; &#xe9;", True),
+        ("<!-- note", True),
+        ("a < b and c > d", False),
+        ("R&D; AT&T", False),
+        ("I <3 you", False),
+        ("a &nothing; b", False),
+    ],
+)
+def test_markup(text: str, expected: bool) -> None:
+    assert has_markup(text) is expected
+
+
+def test_match_key_sees_through_case_punctuation_and_spaces() -> None:
+    assert match_key("„Hallo“, Welt –") == match_key('"hallo" welt')
+    assert match_key("की") != match_key("का")
+    assert match_key("?!") == b"?!"
+    assert match_key("१।") == match_key("१")
+
+
+@given(st.text())
+def test_any_text_can_be_normalised(text: str) -> None:
+    once = normalise(text)
+    assert normalise(once) == once
+    assert "\t" not in once
+    assert "\n" not in once
+    match_key(once)
 
 
 @pytest.mark.parametrize(
@@ -58,8 +136,12 @@ def test_filter_names_the_reason() -> None:
         (0, 3, EMPTY),
     ],
 )
-def test_length_reason(source: int, target: int, expected: str | None) -> None:
-    assert length_reason(source, target, longest=11, max_ratio=4.0) == expected
+def test_length_rules(source: int, target: int, expected: str | None) -> None:
+    lengths = np.array([source, 5]), np.array([target, 5])
+    broken = broken_length_rules(*lengths, longest=11, max_ratio=4.0)
+    assert {reason: mask.tolist() for reason, mask in broken.items()} == {
+        reason: [reason == expected, False] for reason in (TOO_LONG, EMPTY, LENGTH_RATIO)
+    }
 
 
 def test_report_counts_all_and_places_a_few() -> None:

@@ -71,18 +71,24 @@ def test_bad_lines_are_skipped_and_reported(make_recipe: MakeRecipe, tmp_path: P
     held_out = (tmp_path / "test.en-de.tsv").read_text().splitlines()[0].split("\t")[0]
     lines = train.read_bytes().splitlines()
     long = b"ba" * 500
-    append(train, b"no tab\n\xff\tx\n\tempty\n" + lines[0] + b"\n" + long + b"\t" + long + b"\n")
+    append(
+        train,
+        b"no tab\n\xff\tx\n\tempty\n" + lines[0] + b"\n" + long + b"\t" + long.upper() + b"\n",
+    )
+    append(train, b"ba bu\tba bu\nba\t<b>BA</b>\nba\t\xd0\xb1\xd0\xb0\n")
     append(train, f"{held_out}\tXYZ\nba\t{'BU BO DI ' * 6}\n".encode())
     said: list[str] = []
     data = prepare(recipe, say=said.append)
     report = json.loads((data.directory / "cleaning.json").read_text())["train"]["en-de"]
     before = json.loads((prepare(make_recipe(tmp_path)).directory / "cleaning.json").read_text())
     assert before["train"]["en-de"] == report
-    assert report["read"] == 307
-    assert report["kept"] + sum(report["skipped"].values()) == 307
+    assert report["read"] == 310
+    assert report["kept"] + sum(report["skipped"].values()) == 310
     assert report["skipped"]["no tab"] == report["skipped"]["invalid UTF-8"] == 1
     assert report["skipped"]["empty"] == report["skipped"]["too long"] == 1
     assert report["skipped"]["length ratio"] == 1
+    assert report["skipped"]["copy"] == report["skipped"]["markup"] == 1
+    assert report["samples"]["other script"] == [["ba", "ба"]]
     assert report["skipped"]["duplicate"] >= 1
     assert report["skipped"]["held out"] >= 1
     assert report["places"]["no tab"] == [f"{train}:301"]
@@ -156,17 +162,19 @@ def test_a_foreign_directory_is_never_replaced(make_recipe: MakeRecipe, tmp_path
     assert (recipe.prepared_path / "thesis.tex").exists()
 
 
-def test_a_failed_preparation_leaves_nothing(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_a_failed_preparation_leaves_nothing_that_looks_finished(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
     recipe = make_recipe(tmp_path)
     (tmp_path / "dev.en-fr.tsv").write_text("no tab\n")
     with pytest.raises(
         UserError, match=r"data\.dev: no usable segment for en-fr \(1 read: 1 no tab"
     ):
         prepare(recipe, say=silent)
-    assert not list(tmp_path.glob("prepared*"))
+    assert not recipe.prepared_path.exists()
 
 
-def test_leftovers_of_a_killed_preparation_are_replaced(
+def test_unknown_leftovers_are_replaced(
     prepared: PreparedData, make_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
     recipe = make_recipe(tmp_path)
@@ -180,7 +188,7 @@ def test_a_full_disk_is_a_user_error(
     make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = make_recipe(tmp_path)
-    monkeypatch.setattr("tsjt_ds.data.prepare.TOKENIZER", "/dev/full")
+    monkeypatch.setattr("tsjt_ds.data.preparation.records.CLEANING", "/dev/full")
     with pytest.raises(UserError, match="No space left on device"):
         prepare(recipe, say=silent)
 

@@ -2,18 +2,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from megatron.core.datasets.indexed_dataset import IndexedDataset
+from megatron.core.datasets.indexed_dataset import IndexedDataset, IndexedDatasetBuilder
 
 from tsjt_ds.data.shards import Shard, ShardWriter
 from tsjt_ds.errors import UserError
 
-SEQUENCES = [[5, 6, 7], [], [8], [9, 10], [60000, 11, 12, 13]]
+SEQUENCES: list[list[int]] = [[5, 6, 7], [], [8], [9, 10], [60000, 11, 12, 13]]
 
 
 def write(prefix: Path, vocab_size: int) -> None:
     writer = ShardWriter(prefix, vocab_size)
-    writer.add(SEQUENCES[:2])
-    writer.add(SEQUENCES[2:])
+    for sequences in (SEQUENCES[:2], SEQUENCES[2:]):
+        tokens = [token for sequence in sequences for token in sequence]
+        writer.add(np.array(tokens), np.array([len(sequence) for sequence in sequences]))
     writer.close()
 
 
@@ -25,6 +26,21 @@ def test_megatron_reads_what_was_written(
     dataset = IndexedDataset(str(tmp_path / "shard"))
     assert [dataset[index].tolist() for index in range(len(dataset))] == SEQUENCES
     assert dataset.index.dtype is dtype
+    assert not (tmp_path / "shard.lengths").exists()
+
+
+def test_the_index_is_the_one_that_megatron_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tsjt_ds.data.shards._INDEX_BLOCK", 2)
+    write(tmp_path / "ours", 65000)
+    builder = IndexedDatasetBuilder(str(tmp_path / "theirs.bin"), dtype=np.uint16)
+    tokens = [token for sequence in SEQUENCES for token in sequence]
+    builder.add_document(np.array(tokens, np.uint16), [len(sequence) for sequence in SEQUENCES])
+    builder.finalize(str(tmp_path / "theirs.idx"))
+    for ending in ("bin", "idx"):
+        ours, theirs = (tmp_path / f"{name}.{ending}" for name in ("ours", "theirs"))
+        assert ours.read_bytes() == theirs.read_bytes()
 
 
 @pytest.mark.parametrize("vocab_size", [65000, 128000])

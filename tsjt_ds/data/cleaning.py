@@ -1,22 +1,56 @@
-"""What makes a training pair usable."""
+"""What training text is: normalised, and of pairs that no rule forbids.
+
+:class:`PairRules` are the rules that look at one pair alone, before it is tokenised.
+"""
 
 import hashlib
 import re
+import string
 import unicodedata
-from collections.abc import Set
+from collections.abc import Mapping, Sequence, Set
+from html.entities import html5
 
+import numpy as np
+
+from tsjt_ds.config.cleaning import CleaningConfig
+from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.config.data import SEGMENT_TAGS
-from tsjt_ds.data.report import DUPLICATE, EMPTY, HELD_OUT, LENGTH_RATIO, TOO_LONG
+from tsjt_ds.data.language_identification import LanguageIdentification
+from tsjt_ds.data.report import (
+    COPY,
+    EMPTY,
+    HELD_OUT,
+    LANGUAGE,
+    LENGTH_RATIO,
+    MARKUP,
+    SCRIPT,
+    TOO_LONG,
+)
+from tsjt_ds.data.scripts import ScriptRule
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ufeff]")
+# Zero-width joiner and non-joiner stay: they change letters of Indic and Arabic script.
+INVISIBLE_CHARACTER = (
+    r"[\u0000-\u0008\u000e-\u001b\u007f-\u0084\u0086-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f"
+    r"\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
+"""Controls, marks of direction, zero-width spaces and soft hyphens; no white space."""
+_INVISIBLE = re.compile(INVISIBLE_CHARACTER[:-1] + r"\ud800-\udfff]")
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>|<!--|<!\[CDATA\[|<!DOCTYPE|<\?xml")
+_REFERENCE = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|([A-Za-z][A-Za-z0-9]{1,31}));")
+_ASCII_PUNCTUATION = (string.punctuation + " ").encode()
+_PUNCTUATION = re.compile(
+    "[\u00a1\u00ab\u00b7\u00bb\u00bf\u0964\u0965\u2010-\u2027\u2030-\u205e\u3000-\u303f\uff00-\uff0f]+"
+)
 
 
 def normalise(text: str) -> str:
-    """Compose characters (NFC), make each run of white space one space, drop control characters."""
-    text = " ".join(unicodedata.normalize("NFC", text).split())
+    """Drop what cannot be seen, compose characters (NFC), make runs of white space one space.
+
+    Characters that cannot be encoded (lone surrogates) are dropped too.
+    """
     if not text.isprintable():
-        text = _CONTROL.sub("", text).strip()
-    return text
+        text = _INVISIBLE.sub("", text)
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def text_hash(text: str) -> int:
@@ -24,40 +58,84 @@ def text_hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-class PairFilter:
-    """Decides about one pair's training text before tokenisation.
+def match_key(text: str) -> bytes:
+    """What two normalised segments share that differ in case, punctuation and spaces alone."""
+    folded = text.casefold()
+    if not folded.isascii():
+        folded = _PUNCTUATION.sub("", folded)
+    return folded.encode().translate(None, _ASCII_PUNCTUATION) or text.encode()
 
-    A pair is *held out* when either of its sides stands verbatim on the same side of the pair's
-    dev or test set. The source side is what leaks a reference, and either side is a source when
-    both directions are trained, which the prepared data does not know.
+
+def has_markup(text: str) -> bool:
+    """Whether it holds a tag, or a character reference of HTML's."""
+    if "<" in text and _TAG.search(text):
+        return True
+    return "&" in text and any(
+        match[1] is None or f"{match[1]};" in html5 for match in _REFERENCE.finditer(text)
+    )
+
+
+class PairRules:
+    """Decides about pairs of one language pair, each on its own.
+
+    Args:
+        pair: the languages of the two sides.
+        config: which rules hold.
+        held_out: the match keys of the dev and test text of each language. A pair is *held out*
+            when either of its sides is among them: in one direction that side is a source
+            that leaks its reference, in the other it is the reference.
+
+    Raises:
+        UserError: see :class:`LanguageIdentification`.
     """
 
-    def __init__(self, held_out_sources: Set[str], held_out_targets: Set[str]) -> None:
-        self._held_out_sources = held_out_sources
-        self._held_out_targets = held_out_targets
-        self._seen: set[int] = set()
+    def __init__(
+        self, pair: str, config: CleaningConfig, held_out: Mapping[str, Set[bytes]]
+    ) -> None:
+        codes = languages_of(pair)
+        self._config = config
+        self._held_out = [held_out.get(code, set()) for code in codes]
+        self._scripts = [ScriptRule(code) for code in codes] if config.scripts else []
+        minimum = config.language_identification
+        self._languages = [LanguageIdentification(code) for code in codes] if minimum else []
 
-    def reason(self, source: str, target: str) -> str | None:
-        """Why the normalised pair is to be skipped; None: it is kept."""
+    def reasons(self, sources: Sequence[str], targets: Sequence[str]) -> list[str | None]:
+        """Why each of the normalised pairs is to be left out; None: it may be kept."""
+        foreign = np.zeros(len(sources), bool)
+        for rule, texts in zip(self._scripts, (sources, targets), strict=False):
+            foreign |= rule.broken(texts)
+        return [
+            self._reason(source, target, other)
+            for source, target, other in zip(sources, targets, foreign.tolist(), strict=True)
+        ]
+
+    def _reason(self, source: str, target: str, foreign_script: bool) -> str | None:
+        config = self._config
         if not source or not target:
             return EMPTY
-        if source in self._held_out_sources or target in self._held_out_targets:
+        if max(len(source), len(target)) > config.max_characters:
+            return TOO_LONG
+        if config.copies and source == target:
+            return COPY
+        if config.markup and (has_markup(source) or has_markup(target)):
+            return MARKUP
+        if foreign_script:
+            return SCRIPT
+        if match_key(source) in self._held_out[0] or match_key(target) in self._held_out[1]:
             return HELD_OUT
-        pair = text_hash(f"{source}\t{target}")
-        if pair in self._seen:
-            return DUPLICATE
-        self._seen.add(pair)
+        for language, text in zip(self._languages, (source, target), strict=False):
+            if language.probability(text) < config.language_identification:
+                return LANGUAGE
         return None
 
 
-def length_reason(source: int, target: int, longest: int, max_ratio: float) -> str | None:
-    """Why a pair of so many source and target tokens is to be skipped; None: it is kept."""
-    shorter, longer = sorted((source, target))
-    if longer > longest:
-        return TOO_LONG
-    if shorter == 0:
-        return EMPTY
+def broken_length_rules(
+    source: np.ndarray, target: np.ndarray, longest: int, max_ratio: float
+) -> dict[str, np.ndarray]:
+    """Which pairs of so many tokens [pairs] each reason leaves out: bool [pairs], at most one."""
+    shorter, longer = np.minimum(source, target), np.maximum(source, target)
+    too_long = longer > longest
+    empty = ~too_long & (shorter == 0)
     # With their tags: or one token against five would be too much.
-    if longer + SEGMENT_TAGS > max_ratio * (shorter + SEGMENT_TAGS):
-        return LENGTH_RATIO
-    return None
+    ratio = longer + SEGMENT_TAGS > max_ratio * (shorter + SEGMENT_TAGS)
+    return {TOO_LONG: too_long, EMPTY: empty, LENGTH_RATIO: ratio & ~too_long & ~empty}

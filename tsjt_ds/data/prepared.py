@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from tsjt_ds.config.corpora import languages_of
+from tsjt_ds.config.corpora import languages_of, reversed_pair
 from tsjt_ds.config.data import SPLITS, DataConfig
 from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.data.checksums import Checksums, FileRecord, file_record
 from tsjt_ds.data.corpora import corpora_of
 from tsjt_ds.data.shards import Shard
 from tsjt_ds.data.tokenizer import Tokenizer
@@ -20,18 +21,16 @@ from tsjt_ds.errors import UserError
 
 MANIFEST = "prepared.json"
 CLEANING = "cleaning.json"
+CLEANING_TEXT = "cleaning.md"
+CHECKSUMS = "checksums.json"
+"""What :class:`~tsjt_ds.data.checksums.Checksums` remembers of the input files."""
 TOKENIZER = "tokenizer.model"
 DATA_KEYS = ("pairs", "train", "dev", "test", "max_segment_tokens", "max_length_ratio", "cleaning")
 """The keys of the recipe's data section that decide the prepared files' content."""
+_KEPT = ".kept"
+HELD_OUT_SPLITS = ("dev", "test")
 REUSED = "tokenizer.reuse"
 """The input that is another prepared directory's tokenizer."""
-
-
-class FileRecord(BaseModel):
-    """A file by content."""
-
-    bytes: int
-    sha256: str
 
 
 class PairRecord(BaseModel):
@@ -44,6 +43,8 @@ class PairRecord(BaseModel):
     test_pairs: int
     corpora: dict[str, int] = {}
     """Training pairs of each corpus by its recipe key, in the order of the shards."""
+    read: dict[str, int] = {}
+    """Pairs that were read of each corpus, in the order of :func:`kept_file`."""
 
 
 class Manifest(BaseModel):
@@ -62,8 +63,12 @@ class Manifest(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """A hash over the content of every file."""
-        content = sorted((name, record.sha256) for name, record in self.files.items())
+        """A hash over the content of every file that training or evaluation reads."""
+        content = sorted(
+            (name, record.sha256)
+            for name, record in self.files.items()
+            if name not in (CLEANING, CLEANING_TEXT) and not name.endswith(_KEPT)
+        )
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -87,35 +92,30 @@ def config_differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
-def file_record(path: Path) -> FileRecord:
-    """Size and checksum of a file.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        return FileRecord(bytes=path.stat().st_size, sha256=digest)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror} (make it readable)") from None
-
-
 def input_records(
-    config: DataConfig, splits: Iterable[str] = SPLITS, pairs: Iterable[str] = ()
+    config: DataConfig,
+    checksums: Checksums,
+    splits: Iterable[str] = SPLITS,
+    pairs: Iterable[str] = (),
 ) -> dict[str, FileRecord]:
     """The corpus files by content, named as in :attr:`Manifest.inputs`; default: of all pairs.
 
     Raises:
         UserError: one cannot be read.
     """
-    return {
-        f"{corpus.key} {pair} {number}": file_record(file)
+    files = {
+        f"{corpus.key} {pair} {number}": file
         for split in splits
-        for pair in pairs or config.pairs
+        for pair in pairs or split_pairs(config, split)
         for corpus in corpora_of(config, split, pair)
         for number, file in enumerate(corpus.paths)
     }
+    return dict(zip(files, checksums.records(files.values()), strict=True))
+
+
+def split_pairs(config: DataConfig, split: str) -> list[str]:
+    """The pairs that a split has text of, as they stand in its files."""
+    return config.pairs if split == "train" else config.held_out_directions(split)
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -207,8 +207,7 @@ class PreparedData:
         Raises:
             UserError: neither was prepared.
         """
-        reverse = "-".join(reversed(languages_of(direction)))
-        for pair in (direction, reverse):
+        for pair in (direction, reversed_pair(direction)):
             if pair in self.manifest.pairs:
                 return pair
         known = ", ".join(self.manifest.pairs)
@@ -216,7 +215,10 @@ class PreparedData:
 
     def shards(self, split: str, direction: str) -> tuple[Shard, Shard]:
         """The source and target shard of a direction; ``split`` is ``train`` or ``dev``."""
-        pair = self.pair_of(direction)
+        if split == "train":
+            pair = self.pair_of(direction)
+        else:
+            pair = self._held_out_pair(split, direction)
         source, target = (self._shard(split, pair, code) for code in languages_of(direction))
         return source, target
 
@@ -226,10 +228,25 @@ class PreparedData:
         return source.lengths, target.lengths
 
     def bitext(self, split: str, direction: str) -> list[tuple[str, str]]:
-        """(source, target) text of the ``dev`` or ``test`` set of a direction."""
-        pair = self.pair_of(direction)
+        """(source, target) text of the ``dev`` or ``test`` set of a direction.
+
+        That of its reverse, sides swapped, where it has none of its own. It need not be trained.
+
+        Raises:
+            UserError: there is neither.
+        """
+        pair = self._held_out_pair(split, direction)
         pairs = list(read_bitext(bitext_file(self.directory, split, pair)))
         return pairs if pair == direction else [(target, source) for source, target in pairs]
+
+    def _held_out_pair(self, split: str, direction: str) -> str:
+        for pair in (direction, reversed_pair(direction)):
+            if bitext_file(self.directory, split, pair).name in self.manifest.files:
+                return pair
+        raise UserError(
+            f"{self.directory}: no {split} set of {direction} (add a corpus for it to "
+            f"data.{split}, and prepare again)"
+        )
 
     def _shard(self, split: str, pair: str, code: str) -> Shard:
         key = (split, pair, code)
@@ -246,6 +263,11 @@ def shard_prefix(directory: Path, split: str, pair: str, code: str) -> Path:
 def bitext_file(directory: Path, split: str, pair: str) -> Path:
     """Where the text of the ``dev`` or ``test`` set of a pair lies."""
     return directory / f"{split}.{pair}.tsv"
+
+
+def kept_file(directory: Path, pair: str) -> Path:
+    """Which of a pair's training pairs, as they are read, are kept: one byte each, 0 or 1."""
+    return directory / f"train.{pair}{_KEPT}"
 
 
 def read_bitext(file: Path) -> Iterator[tuple[str, str]]:

@@ -1,13 +1,23 @@
 """Memory-mapped token sequences in the format of Megatron-core's ``IndexedDataset``."""
 
+import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
 from tsjt_ds.errors import UserError
+
+_INDEX_HEADER = b"MMIDIDX\x00\x00"
+_DTYPE_CODES = {np.dtype(np.uint16): 8, np.dtype(np.int32): 4}
+_INDEX_BLOCK = 1 << 20
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """The type of stored token ids, as Megatron-core chooses it."""
+    return np.dtype(np.uint16 if vocab_size < 65500 else np.int32)
 
 
 def _indexed_dataset() -> ModuleType:
@@ -19,28 +29,49 @@ def _indexed_dataset() -> ModuleType:
 
 
 class ShardWriter:
-    """Writes the token sequences of one side of one language pair to ``prefix``.bin and .idx."""
+    """Writes the token sequences of one side of one language pair to ``prefix``.bin and .idx.
+
+    All sequences are one document of Megatron's. In memory is what one call adds: Megatron's own
+    builder keeps lists of the length and place of every sequence, 80 bytes for each.
+    """
 
     def __init__(self, prefix: Path, vocab_size: int) -> None:
-        megatron = _indexed_dataset()
-        self._prefix = str(prefix)
-        self._dtype = megatron.DType.optimal_dtype(vocab_size)
-        self._index_file = megatron.get_idx_path(self._prefix)
-        self._builder = megatron.IndexedDatasetBuilder(
-            megatron.get_bin_path(self._prefix), dtype=self._dtype
-        )
+        self._dtype = token_dtype(vocab_size)
+        self._index_file = prefix.with_name(prefix.name + ".idx")
+        self._lengths_file = prefix.with_name(prefix.name + ".lengths")
+        self._tokens = prefix.with_name(prefix.name + ".bin").open("wb")
+        self._lengths = self._lengths_file.open("w+b")
+        self._count = 0
 
-    def add(self, sequences: Sequence[Sequence[int]]) -> None:
-        """Append token sequences."""
-        lengths = [len(sequence) for sequence in sequences]
-        tokens = np.fromiter(
-            (token for sequence in sequences for token in sequence), self._dtype, sum(lengths)
-        )
-        self._builder.add_document(tokens, lengths)
+    def add(self, tokens: np.ndarray, lengths: np.ndarray) -> None:
+        """Append sequences: their tokens [sum of lengths] end to end, and their lengths [n]."""
+        self._tokens.write(tokens.astype(self._dtype, copy=False).data)
+        self._lengths.write(lengths.astype(np.int32, copy=False).data)
+        self._count += len(lengths)
 
     def close(self) -> None:
         """Write the index."""
-        self._builder.finalize(self._index_file)
+        self._tokens.close()
+        with self._index_file.open("wb") as index:
+            index.write(_INDEX_HEADER + struct.pack("<QB", 1, _DTYPE_CODES[self._dtype]))
+            # The one document begins with the first sequence and ends behind the last.
+            documents = np.array([0, self._count], np.int64)
+            index.write(struct.pack("<QQ", self._count, len(documents)))
+            for lengths in self._length_blocks():
+                index.write(lengths.data)
+            start = 0
+            for lengths in self._length_blocks():
+                ends = start + np.cumsum(lengths, dtype=np.int64) * self._dtype.itemsize
+                index.write(np.concatenate([[start], ends[:-1]]).astype(np.int64).data)
+                start = int(ends[-1])
+            index.write(documents.data)
+        self._lengths.close()
+        self._lengths_file.unlink()
+
+    def _length_blocks(self) -> Iterator[np.ndarray]:
+        self._lengths.seek(0)
+        while len(block := np.fromfile(self._lengths, np.int32, _INDEX_BLOCK)):
+            yield block
 
 
 class Shard:

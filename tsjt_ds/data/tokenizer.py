@@ -4,12 +4,15 @@ import heapq
 import io
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import sentencepiece
 
 from tsjt_ds.config.recipe import TokenizerConfig
 from tsjt_ds.data.cleaning import normalise, text_hash
+from tsjt_ds.data.shards import token_dtype
 from tsjt_ds.errors import UserError
 
 BOS_ID, PAD_ID, EOS_ID, UNK_ID = range(4)
@@ -39,9 +42,15 @@ class SegmentSample:
         self._largest_first: list[tuple[int, str]] = []
         self._hashes: set[int] = set()
 
-    def add(self, text: str) -> None:
-        """Offer one segment."""
-        key = text_hash(text)
+    @property
+    def bound(self) -> int:
+        """No segment of this hash or a larger one will be taken."""
+        full = len(self._largest_first) >= self._size
+        return -self._largest_first[0][0] if full else 1 << 64
+
+    def add(self, text: str, key: int | None = None) -> None:
+        """Offer one segment; ``key``: its :func:`~tsjt_ds.data.cleaning.text_hash`, if known."""
+        key = text_hash(text) if key is None else key
         full = len(self._largest_first) >= self._size
         if (full and key >= -self._largest_first[0][0]) or key in self._hashes:
             return
@@ -154,6 +163,16 @@ class Tokenizer:
     def encode(self, lines: Sequence[str]) -> list[list[int]]:
         """Piece ids of each line, normalised as training text is, without tags or ``</s>``."""
         return self._model.encode([normalise(line) for line in lines])
+
+    def encode_normalised(self, lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Piece ids of normalised lines end to end, as shards store them, and the lengths [lines].
+
+        On the calling thread alone.
+        """
+        ids = self._model.encode(lines, num_threads=1)
+        lengths = np.fromiter(map(len, ids), np.int32, len(ids))
+        pieces = chain.from_iterable(ids)
+        return np.fromiter(pieces, token_dtype(self.vocab_size), int(lengths.sum())), lengths
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Plain text of each sequence; special tokens and tags vanish."""

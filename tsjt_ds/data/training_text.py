@@ -1,74 +1,21 @@
-"""The training text of a recipe: cleaned as ``tsjt prepare`` does, whoever reads it."""
+"""The training text of a prepared directory, read again from the corpora."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterator
+from itertools import compress
 from pathlib import Path
 
+import numpy as np
+
 from tsjt_ds.config.data import DataConfig
-from tsjt_ds.data.cleaning import PairFilter, length_reason, normalise
+from tsjt_ds.data.checksums import Checksums
+from tsjt_ds.data.cleaning import normalise
 from tsjt_ds.data.corpora import corpora_of
-from tsjt_ds.data.prepared import PreparedData, bitext_file, input_records, read_bitext
+from tsjt_ds.data.prepared import CHECKSUMS, PreparedData, input_records, kept_file
 from tsjt_ds.data.readers import read_pairs
 from tsjt_ds.data.report import PairReport
-from tsjt_ds.data.tokenizer import Tokenizer
 from tsjt_ds.errors import UserError
 
-_BATCH_PAIRS = 10_000
-
-
-@dataclass(frozen=True)
-class TokenisedPair:
-    """A pair as text and as piece ids, without tags."""
-
-    source: str
-    target: str
-    source_ids: list[int]
-    target_ids: list[int]
-
-
-def clean_pairs(
-    config: DataConfig, pair: str, directory: Path, report: PairReport
-) -> Iterator[tuple[str, str]]:
-    """The normalised training pairs that may be kept whatever their length, counted in ``report``.
-
-    Args:
-        config: names the corpora.
-        pair: one of ``config.pairs``.
-        directory: holds the pair's dev and test text, see :func:`bitext_file`.
-        report: counts what is read, kept and skipped.
-
-    Raises:
-        UserError: see :func:`tsjt_ds.data.readers.read_pairs`.
-    """
-    pair_filter = PairFilter(*_held_out_text(directory, pair))
-    for corpus in corpora_of(config, "train", pair):
-        for raw_source, raw_target in read_pairs(corpus, report):
-            source, target = normalise(raw_source), normalise(raw_target)
-            reason = pair_filter.reason(source, target)
-            if reason:
-                report.skip(reason)
-                continue
-            report.kept += 1
-            yield source, target
-
-
-def tokenised_pairs(
-    pairs: Iterable[tuple[str, str]], tokenizer: Tokenizer, config: DataConfig, report: PairReport
-) -> Iterator[list[TokenisedPair]]:
-    """The pairs whose lengths are allowed, in batches; the others are counted in ``report``."""
-    iterator = iter(pairs)
-    while batch := list(islice(iterator, _BATCH_PAIRS)):
-        kept = []
-        sides = (tokenizer.encode(side) for side in zip(*batch, strict=True))
-        for text, ids in zip(batch, zip(*sides, strict=True), strict=True):
-            lengths = len(ids[0]), len(ids[1])
-            reason = length_reason(*lengths, config.max_segment_tokens, config.max_length_ratio)
-            if reason:
-                report.skip(reason)
-            else:
-                kept.append(TokenisedPair(*text, *ids))
-        yield kept
+_BLOCK = 1 << 20
 
 
 def trained_text(
@@ -82,24 +29,25 @@ def trained_text(
         UserError: a corpus file is not what was prepared.
     """
     pair = prepared.pair_of(direction)
-    for name, record in input_records(config, ("train",), [pair]).items():
+    checksums = Checksums([prepared.directory / CHECKSUMS])
+    for name, record in input_records(config, checksums, ("train",), [pair]).items():
         if prepared.manifest.inputs.get(name) != record:
             raise UserError(
                 f"{name}: the file is not the one that {prepared.directory} was made of "
                 "(bring that back, or prepare and train again)"
             )
-    report = PairReport()
-    clean = clean_pairs(config, pair, prepared.directory, report)
-    for batch in tokenised_pairs(clean, prepared.tokenizer(), config, report):
-        for kept in batch:
-            forward = kept.source, kept.target
-            yield forward if pair == direction else (kept.target, kept.source)
+    file, first = kept_file(prepared.directory, pair), 0
+    read_of = prepared.manifest.pairs[pair].read
+    for corpus in corpora_of(config, "train", pair):
+        kept = _kept(file, first, read_of[corpus.key])
+        first += read_of[corpus.key]
+        for raw in compress(read_pairs(corpus, PairReport()), kept):
+            source, target = map(normalise, raw)
+            yield (source, target) if pair == direction else (target, source)
 
 
-def _held_out_text(directory: Path, pair: str) -> tuple[set[str], set[str]]:
-    sources, targets = set(), set()
-    for split in ("dev", "test"):
-        for source, target in read_bitext(bitext_file(directory, split, pair)):
-            sources.add(normalise(source))
-            targets.add(normalise(target))
-    return sources, targets
+def _kept(file: Path, first: int, count: int) -> Iterator[int]:
+    """Whether each of ``count`` pairs from the one numbered ``first`` is kept."""
+    for start in range(first, first + count, _BLOCK):
+        size = min(_BLOCK, first + count - start)
+        yield from np.fromfile(file, np.uint8, size, offset=start).tolist()

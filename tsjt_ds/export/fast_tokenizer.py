@@ -7,6 +7,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_
 from tokenizers.models import BPE, Unigram
 from tokenizers.processors import TemplateProcessing
 
+from tsjt_ds.data.cleaning import INVISIBLE_CHARACTER
 from tsjt_ds.errors import UserError
 
 SPACE_SYMBOL = "▁"
@@ -19,7 +20,6 @@ WHITE_SPACE = (
     r"[\u0009-\u000d\u001c-\u0020\u0085\u00a0\u1680"
     r"\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"
 )
-CONTROL_CHARACTER = r"[\u0000-\u001f\u007f-\u009f\ufeff]"
 
 
 def fast_tokenizer(model_path: Path) -> Tokenizer:
@@ -95,9 +95,9 @@ def _merges(proto: sentencepiece_proto.ModelProto) -> list[tuple[str, str]]:
 def _normalizer(proto: sentencepiece_proto.ModelProto) -> normalizers.Normalizer:
     """``tsjt_ds.data.cleaning.normalise``, then SentencePiece's own treatment of spaces."""
     steps: list[normalizers.Normalizer] = [
+        normalizers.Replace(Regex(INVISIBLE_CHARACTER), ""),
         normalizers.NFC(),
         normalizers.Replace(Regex(WHITE_SPACE), " "),
-        normalizers.Replace(Regex(CONTROL_CHARACTER), ""),
         normalizers.Replace(Regex("^ +| +$"), ""),
         normalizers.Replace(Regex(" {2,}"), " "),
     ]

@@ -1,0 +1,1 @@
+"""The steps of ``tsjt prepare``, each in chunks that outlive an interruption."""
