@@ -19,12 +19,12 @@ def read_tmx(parts: tuple[Part, ...], corpus: CorpusFiles) -> Iterator[Record]:
     """
     name = part_name(parts[0])
     with open_part(parts[0]) as stream:
-        yield from xml_records(stream, name, _Units(languages_of(corpus.pair)))
+        yield from xml_records(stream, _Units(name, languages_of(corpus.pair)))
 
 
 class _Units(Walker):
-    def __init__(self, languages: tuple[str, str]) -> None:
-        super().__init__()
+    def __init__(self, name: str, languages: tuple[str, str]) -> None:
+        super().__init__(name)
         self._languages = languages
         self._fits = [NO_FIT, NO_FIT]
         self._texts = ["", ""]
@@ -34,7 +34,7 @@ class _Units(Walker):
         if tag == "tu":
             self._fits = [NO_FIT, NO_FIT]
         elif tag == "tuv":
-            self._choose(attributes.get("lang", ""))
+            self._choose(attributes.get("xml:lang") or attributes.get("lang", ""))
         elif tag == "seg" and self._sides:
             self.gather()
 
@@ -51,9 +51,8 @@ class _Units(Walker):
 
     def _choose(self, code: str) -> None:
         fits = [fit(code, language) for language in self._languages]
-        best = max(fits)
-        self._sides = [
-            side for side in (0, 1) if fits[side] == best and fits[side] > self._fits[side]
-        ]
-        for side in self._sides:
-            self._fits[side], self._texts[side] = fits[side], ""
+        self._sides = []
+        for side in (0, 1):
+            if self._fits[side] < fits[side] >= fits[1 - side]:
+                self._sides.append(side)
+                self._fits[side], self._texts[side] = fits[side], ""

@@ -27,12 +27,12 @@ def read_wmt_xml(parts: tuple[Part, ...], corpus: CorpusFiles) -> Iterator[Recor
     """
     name = part_name(parts[0])
     with open_part(parts[0]) as stream:
-        yield from xml_records(stream, name, _Documents(languages_of(corpus.pair)))
+        yield from xml_records(stream, _Documents(name, languages_of(corpus.pair)))
 
 
 class _Documents(Walker):
-    def __init__(self, languages: tuple[str, str]) -> None:
-        super().__init__()
+    def __init__(self, name: str, languages: tuple[str, str]) -> None:
+        super().__init__(name)
         self._languages = languages
         self._texts: list[dict[str, str] | None] = [None, None]
         self._side: dict[str, str] | None = None
@@ -55,7 +55,7 @@ class _Documents(Walker):
         if tag == "seg" and self._side is not None and self._segment is not None:
             text = self._side[self._segment] = self.gathered()
             self._segment = None
-            self._bound(text)
+            self._count(text)
         elif tag in ("src", "ref"):
             self._side = None
         elif tag == "doc" and not self._is_test_suite:
@@ -68,12 +68,12 @@ class _Documents(Walker):
                 return texts
         return None
 
-    def _bound(self, text: str) -> None:
+    def _count(self, text: str) -> None:
         self._segments += 1
         self._characters += len(text)
         if self._segments > _MAX_DOCUMENT_SEGMENTS or self._characters > _MAX_DOCUMENT_CHARACTERS:
             raise UserError(
-                f"{self.place}: a document of more than {_MAX_DOCUMENT_SEGMENTS:,} segments or "
+                f"{self.place()}: a document of more than {_MAX_DOCUMENT_SEGMENTS:,} segments or "
                 f"{_MAX_DOCUMENT_CHARACTERS:,} characters (cut it)"
             )
 

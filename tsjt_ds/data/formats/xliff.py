@@ -22,12 +22,12 @@ def read_xliff(parts: tuple[Part, ...], corpus: CorpusFiles) -> Iterator[Record]
     """
     name = part_name(parts[0])
     with open_part(parts[0]) as stream:
-        yield from xml_records(stream, name, _Units(languages_of(corpus.pair)))
+        yield from xml_records(stream, _Units(name, languages_of(corpus.pair)))
 
 
 class _Units(Walker):
-    def __init__(self, languages: tuple[str, str]) -> None:
-        super().__init__()
+    def __init__(self, name: str, languages: tuple[str, str]) -> None:
+        super().__init__(name)
         self._languages = languages
         self._order: tuple[str, str] | None = None
         self._texts: dict[str, str] | None = None

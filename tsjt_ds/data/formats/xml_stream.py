@@ -27,18 +27,24 @@ _NATIVE_CODE = {"bpt", "ept", "ph", "it", "ut"}
 
 
 class Walker:
-    """Follows the elements of a format and gathers records; for a format to derive from."""
+    """Follows the elements of a format and gathers records; for a format to derive from.
 
-    def __init__(self) -> None:
+    Args:
+        name: what the file is called in errors and places.
+    """
+
+    def __init__(self, name: str) -> None:
         self.records: list[Record] = []
-        self.place = ""
-        """Of the element that begins or ends."""
+        self._parser = expat.ParserCreate(intern={})
+        self._name = name
+        self._depth = 0
         self._pieces: list[str] | None = None
         self._size = 0
         self._hidden = 0
+        self._waiting = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """Take in the beginning of an element; names are without prefixes."""
+        """Take in the beginning of an element; its name is without a prefix."""
         raise NotImplementedError
 
     def end(self, tag: str) -> None:
@@ -48,11 +54,13 @@ class Walker:
     def gather(self) -> None:
         """Keep the text from here to :meth:`gathered`."""
         self._pieces, self._size = [], 0
+        self._parser.CharacterDataHandler = self._on_text
 
     def gathered(self) -> str:
         """What was kept: text on one line, or, where it was too much, more than is allowed."""
         text = "".join(self._pieces or ())
         self._pieces = None
+        self._parser.CharacterDataHandler = None
         return one_line(text.strip())
 
     def add(self, source: str, target: str) -> None:
@@ -66,31 +74,68 @@ class Walker:
 
     def reject(self, reason: str) -> None:
         """Give a record that is no pair."""
-        self.records.append(Rejected(reason, self.place))
+        self.records.append(Rejected(reason, self.place()))
 
-    def on_start(self, name: str, attributes: dict[str, str]) -> None:
-        """Expat's: an element begins."""
-        tag = _local(name)
+    def refused(self, what: str) -> UserError:
+        """The error of a file that holds what no honest one does."""
+        return UserError(f"{self.place()}: refused for {what} (take it out of the file)")
+
+    def place(self) -> str:
+        """Where the element that begins or ends is."""
+        return f"{self._name}:{self._parser.CurrentLineNumber}"
+
+    def parse(self, stream: BinaryIO) -> Iterator[Record]:
+        """Yield what the elements give; see :func:`xml_records`."""
+        parser = self._parser
+        parser.buffer_text = True
+        parser.StartElementHandler = self._on_start
+        parser.EndElementHandler = self._on_end
+        parser.SkippedEntityHandler = lambda entity, is_parameter: self._on_text(REPLACEMENT)
+        parser.StartDoctypeDeclHandler = self._on_doctype
+        for data in _decoded(stream):
+            position = parser.CurrentByteIndex
+            parser.Parse(data, False)
+            self._bound(len(data), position)
+            yield from self.records
+            self.records.clear()
+        parser.Parse(b"", True)
+        yield from self.records
+
+    def _bound(self, size: int, position: int) -> None:
+        self._waiting = self._waiting + size if self._parser.CurrentByteIndex == position else 0
+        if self._waiting > _MAX_TAG_BYTES:
+            raise self.refused("a tag longer than any honest one")
+        if len(self._parser.intern) > _MAX_NAMES:
+            raise self.refused("more names of elements and attributes than any honest file")
+
+    def _on_start(self, name: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise self.refused("deeper nesting than any honest file")
+        tag = _local(name) if ":" in name else name
         if self._hidden or (self._pieces is not None and tag in _NATIVE_CODE):
             self._hidden += 1
         else:
-            self.start(tag, {_local(key): value for key, value in attributes.items()})
+            self.start(tag, attributes)
 
-    def on_end(self, name: str) -> None:
-        """Expat's: an element ends."""
+    def _on_end(self, name: str) -> None:
+        self._depth -= 1
         if self._hidden:
             self._hidden -= 1
         else:
-            self.end(_local(name))
+            self.end(_local(name) if ":" in name else name)
 
-    def on_text(self, text: str) -> None:
-        """Expat's: a piece of text."""
+    def _on_text(self, text: str) -> None:
         if self._pieces is not None and not self._hidden and self._size <= MAX_LINE_BYTES:
             self._pieces.append(text)
             self._size += len(text)
 
+    def _on_doctype(self, name: str, system: Any, public: Any, has_declarations: bool) -> None:
+        if has_declarations:
+            raise self.refused("declarations of its own (entities are never read)")
 
-def xml_records(stream: BinaryIO, name: str, walker: Walker) -> Iterator[Record]:
+
+def xml_records(stream: BinaryIO, walker: Walker) -> Iterator[Record]:
     """Parse and yield what ``walker`` gives.
 
     Broken UTF-8 and characters that XML forbids become U+FFFD, so that they cost a record rather
@@ -101,70 +146,12 @@ def xml_records(stream: BinaryIO, name: str, walker: Walker) -> Iterator[Record]
         UserError: it is not well-formed, or declares entities or other parts of a DTD, or exceeds
             a bound.
     """
-    parser = expat.ParserCreate(intern={})
-    parser.buffer_text = True
-    guard = _Guard(parser, walker, name)
-    parser.StartElementHandler = guard.start
-    parser.EndElementHandler = guard.end
-    parser.CharacterDataHandler = walker.on_text
-    parser.SkippedEntityHandler = lambda entity, is_parameter: walker.on_text(REPLACEMENT)
-    parser.StartDoctypeDeclHandler = guard.doctype
     try:
-        for data in _decoded(stream):
-            guard.parse(data)
-            yield from walker.records
-            walker.records.clear()
-        parser.Parse(b"", True)
+        yield from walker.parse(stream)
     except (expat.ExpatError, LookupError, ValueError) as error:
         raise UserError(
-            f"{name}:{parser.CurrentLineNumber}: not well-formed XML: {error} "
-            "(mend it: xmllint --recover)"
+            f"{walker.place()}: not well-formed XML: {error} (mend it: xmllint --recover)"
         ) from None
-    yield from walker.records
-
-
-class _Guard:
-    """Keeps the parser's memory bounded."""
-
-    def __init__(self, parser: Any, walker: Walker, name: str) -> None:
-        self._parser = parser
-        self._walker = walker
-        self._name = name
-        self._depth = 0
-        self._bytes = 0
-
-    def parse(self, data: str | bytes) -> None:
-        self._parser.Parse(data, False)
-        self._bytes += len(data if isinstance(data, bytes) else data.encode())
-        if self._bytes - max(self._parser.CurrentByteIndex, 0) > _MAX_TAG_BYTES:
-            raise self._refused("a tag longer than any honest one")
-        if len(self._parser.intern) > _MAX_NAMES:
-            raise self._refused("more names of elements and attributes than any honest file")
-
-    def start(self, name: str, attributes: dict[str, str]) -> None:
-        self._depth += 1
-        if self._depth > _MAX_DEPTH:
-            raise self._refused("deeper nesting than any honest file")
-        self._set_place()
-        self._walker.on_start(name, attributes)
-
-    def end(self, name: str) -> None:
-        self._depth -= 1
-        self._set_place()
-        self._walker.on_end(name)
-
-    def doctype(self, name: str, system: Any, public: Any, has_internal_subset: bool) -> None:
-        if has_internal_subset:
-            raise self._refused("declarations of its own (entities are never read)")
-
-    def _set_place(self) -> None:
-        self._walker.place = f"{self._name}:{self._parser.CurrentLineNumber}"
-
-    def _refused(self, what: str) -> UserError:
-        return UserError(
-            f"{self._name}:{self._parser.CurrentLineNumber}: refused for {what} "
-            "(take it out of the file)"
-        )
 
 
 def _decoded(stream: BinaryIO) -> Iterator[str | bytes]:
