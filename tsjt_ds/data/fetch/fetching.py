@@ -14,9 +14,10 @@ from tqdm import tqdm
 from tsjt_ds.config.data import DataConfig
 from tsjt_ds.data.fetch.download import Download, Record, read_record, sha256_of
 from tsjt_ds.data.fetch.lock import check_lock, read_lock, write_lock
-from tsjt_ds.data.fetch.needs import needs_of
+from tsjt_ds.data.fetch.mtdata_index import index_file
+from tsjt_ds.data.fetch.needs import needs_of, uses_mtdata
 from tsjt_ds.data.fetch.own_files import reads_standard_input, spool
-from tsjt_ds.data.fetch.plan import Plan, plan_of
+from tsjt_ds.data.fetch.plan import Plan, by_host, plan_of
 from tsjt_ds.data.fetch.transfer import Progress, StoppedError, transfer
 from tsjt_ds.errors import Collector, UserError
 
@@ -52,6 +53,8 @@ def fetch(config: DataConfig, ways: Ways, say: Callable[[str], None] = print) ->
     """
     if reads_standard_input(config) and not ways.dry_run:
         say(spool(config, ways.overwrite))
+    if uses_mtdata(config) and not index_file().exists():
+        say("making mtdata's index, once: half a minute")
     needs = needs_of(config, ways.offline)
     if not needs:
         if ways.dry_run:
@@ -164,8 +167,5 @@ def _all_of(
 
 def _alternating(downloads: list[Download]) -> list[Download]:
     """In an order in which hosts take turns."""
-    hosts: dict[str, list[Download]] = defaultdict(list)
-    for download in downloads:
-        hosts[download.host].append(download)
-    rounds = itertools.zip_longest(*hosts.values())
+    rounds = itertools.zip_longest(*by_host(downloads).values())
     return [download for turn in rounds for download in turn if download is not None]

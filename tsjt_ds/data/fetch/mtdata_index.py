@@ -129,11 +129,12 @@ def _find(index: Any, identifier: str) -> Any:
     try:
         return index.entries[DatasetId.parse(identifier)]
     except Exception:  # malformed ones raise all kinds
-        known = {str(did): did for did in index.entries}
-        group, *_ = identifier.split("-")
-        languages = set(identifier.split("-")[3:])
-        similar = [name for name in known if languages and set(name.split("-")[3:]) == languages]
-        similar = similar or [name for name in known if name.startswith(f"{group}-")]
+        group, name, *_, first, second = [*identifier.split("-"), "", "", "", ""][:5]
+        similar = [
+            known
+            for known in map(str, index.entries)
+            if known.startswith(f"{group}-{name}-") or known.endswith(f"-{first}-{second}")
+        ]
         remedy = nearest(identifier, similar)
         if not remedy.startswith("did you mean"):
             remedy = "`mtdata list` shows all"

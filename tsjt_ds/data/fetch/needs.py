@@ -36,7 +36,9 @@ def needs_of(config: DataConfig, offline: bool = False) -> list[Need]:
     collector = Collector()
     needs: list[Need] = []
     wanted: list[tuple[str, MtdataCorpus]] = []
+    order: dict[tuple[str, str], int] = {}
     for key, pair, corpus in _uses(config):
+        order[key, pair] = len(order)
         with collector.collect():
             if corpus.mtdata:
                 wanted.append((key, MtdataCorpus(corpus.mtdata, pair)))
@@ -49,7 +51,12 @@ def needs_of(config: DataConfig, offline: bool = False) -> list[Need]:
     if wanted:
         needs += _of_mtdata(wanted, collector)
     collector.tell()
-    return needs
+    return sorted(needs, key=lambda need: order[need.key, need.pair])
+
+
+def uses_mtdata(config: DataConfig) -> bool:
+    """Whether a corpus is of mtdata's index."""
+    return any(corpus.mtdata for split in SPLITS for corpus in config.corpora(split))
 
 
 def _uses(config: DataConfig) -> Iterator[tuple[str, str, CorpusConfig]]:

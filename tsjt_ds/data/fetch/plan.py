@@ -1,15 +1,17 @@
 """The download plan: what a recipe needs, how large it is, and what is there already."""
 
 import concurrent.futures
+import contextlib
 import shutil
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tsjt_ds.data.fetch.download import Download, read_record
 from tsjt_ds.data.fetch.located import CACHE_VARIABLE, cache_directory
 from tsjt_ds.data.fetch.needs import Need
-from tsjt_ds.data.fetch.transport import size_of
+from tsjt_ds.data.fetch.transport import UnreachableError, size_of
 from tsjt_ds.errors import UserError
 from tsjt_ds.planning.units import size as size_text
 
@@ -105,8 +107,8 @@ def plan_of(needs: list[Need], sizes: Mapping[str, int], offline: bool) -> Plan:
     asked: dict[Download, int | None] = {}
     if not offline:
         with concurrent.futures.ThreadPoolExecutor(_ASKERS) as pool:
-            found = pool.map(size_of, [download.url for download in unknown])
-            asked = dict(zip(unknown, found, strict=True))
+            for sizes_of_host in pool.map(_ask, by_host(unknown).values()):
+                asked |= sizes_of_host
     return Plan(
         [
             Item(
@@ -118,6 +120,23 @@ def plan_of(needs: list[Need], sizes: Mapping[str, int], offline: bool) -> Plan:
             for (download, keys), record in zip(uses.items(), records.values(), strict=True)
         ]
     )
+
+
+def by_host(downloads: Iterable[Download]) -> dict[str, list[Download]]:
+    """Downloads by where they are fetched from."""
+    hosts: dict[str, list[Download]] = defaultdict(list)
+    for download in downloads:
+        hosts[download.host].append(download)
+    return hosts
+
+
+def _ask(downloads: list[Download]) -> dict[Download, int | None]:
+    """The sizes of files of one host, as far as it answers."""
+    sizes: dict[Download, int | None] = {}
+    with contextlib.suppress(UnreachableError):
+        for download in downloads:
+            sizes[download] = size_of(download.url)
+    return sizes
 
 
 def _use_text(item: Item) -> str:

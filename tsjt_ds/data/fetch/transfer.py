@@ -152,9 +152,10 @@ class _Transfer:
         if isinstance(error, UnreachableError):
             self.progress.unreachable[self.download.host] = str(error)
         size = self._size()
-        later = f"run again later: it goes on at byte {size:,}" if size else "run again later"
+        rest = f": it goes on at byte {size:,} if the server sends ranges" if size else ""
         raise UserError(
-            f"{self.download.url}: {error}, {ATTEMPTS} times in a row ({later}; or {self._remedy})"
+            f"{self.download.url}: {error}, {ATTEMPTS} times in a row (run again "
+            f"later{rest}; or {self._remedy})"
         ) from None
 
     def _attempt(self) -> str:

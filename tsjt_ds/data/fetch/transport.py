@@ -68,7 +68,11 @@ def opened(url: str, start: int = 0, validator: str = "") -> Iterator[Reply]:
 
 
 def size_of(url: str) -> int | None:
-    """The size in bytes that the remote side tells without sending the file; None: it does not."""
+    """The size in bytes that the remote side tells without sending the file; None: it does not.
+
+    Raises:
+        UnreachableError: the host does not answer at all.
+    """
     try:
         if urlsplit(url).scheme not in ("http", "https"):
             system, path = fsspec.core.url_to_fs(url)
@@ -76,6 +80,8 @@ def size_of(url: str) -> int | None:
         headers = {"Accept-Encoding": "identity"}
         answer = requests.head(url, headers=headers, allow_redirects=True, timeout=TIMEOUT[0])
         return _number(answer.headers.get("Content-Length")) if answer.ok else None
+    except requests.exceptions.ConnectionError as error:
+        raise UnreachableError(_cause(error)) from None
     except Exception:  # every file system has errors of its own, and none matters
         return None
 

@@ -1,0 +1,323 @@
+"""One file from a server that misbehaves."""
+
+import gzip
+import io
+import lzma
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from tests.data.fetch.server import Server
+from tsjt_ds.data.fetch import transfer as transfers
+from tsjt_ds.data.fetch import transport
+from tsjt_ds.data.fetch.download import Download, read_record, sha256_of
+from tsjt_ds.data.fetch.transfer import ATTEMPTS, Progress, StoppedError, transfer
+from tsjt_ds.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("cache", "_no_waiting")
+
+CONTENT = random.Random(0).randbytes(300_000)
+
+
+def fetched(url: str, **download: str) -> bytes:
+    """What lies in the cache afterwards, of which the record must be true."""
+    wanted = Download(url, **download)
+    record = transfer(wanted, Progress())
+    content = wanted.path.read_bytes()
+    assert record == read_record(wanted)
+    assert (record.url, record.size) == (url, len(content))
+    assert record.sha256 == sha256_of(wanted.path)
+    left = {file.name for file in wanted.path.parent.iterdir()} - {f"{wanted.path.name}.lock"}
+    assert left == {wanted.path.name, f"{wanted.path.name}.json"}
+    return content
+
+
+def mistake(url: str, **download: str) -> str:
+    with pytest.raises(UserError) as error:
+        transfer(Download(url, **download), Progress())
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_file_is_fetched_once(server: Server) -> None:
+    url = server.add("/a.bin", CONTENT)
+    assert fetched(url) == CONTENT
+    assert fetched(url) == CONTENT
+    assert server.gets("/a.bin") == [None]
+
+
+def test_a_cut_transfer_asks_only_for_the_rest(server: Server) -> None:
+    url = server.add("/a.bin", CONTENT, cuts=[100_000, 200_000])
+    assert fetched(url) == CONTENT
+    assert server.gets("/a.bin") == [None, "bytes=100000-", "bytes=200000-"]
+
+
+def test_without_ranges_it_begins_again(server: Server) -> None:
+    url = server.add("/a.bin", CONTENT, ranges=False, cuts=[100_000])
+    counted = []
+    transfer(Download(url), Progress(counted.append))
+    assert Download(url).path.read_bytes() == CONTENT
+    assert sum(counted) == len(CONTENT)
+    assert min(counted) == -100_000
+
+
+def test_without_a_version_it_begins_again(server: Server) -> None:
+    url = server.add("/a.bin", CONTENT, validated=False, cuts=[100_000])
+    assert fetched(url) == CONTENT
+    assert server.gets("/a.bin") == [None, None]
+
+
+def test_a_date_will_do_as_version(server: Server) -> None:
+    date = {"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    url = server.add("/a.bin", CONTENT, validated=False, headers=date, cuts=[100_000])
+    assert fetched(url) == CONTENT
+    assert server.gets("/a.bin")[1] == "bytes=100000-"
+
+
+def test_a_file_that_changes_under_way_is_not_mixed(server: Server) -> None:
+    other = CONTENT[::-1]
+    url = server.add("/a.bin", CONTENT, cuts=[100_000], then=other)
+    assert fetched(url) == other
+
+
+def test_a_server_that_mixes_versions_is_found_out(server: Server) -> None:
+    other = CONTENT[::-1]
+    url = server.add("/a.bin", CONTENT, careless=True, cuts=[100_000], then=other)
+    assert fetched(url) == other
+    assert server.gets("/a.bin") == [None, "bytes=100000-", None]
+
+
+def test_without_a_size_the_end_is_believed(server: Server) -> None:
+    assert fetched(server.add("/a.bin", CONTENT, sized=False, heads=False)) == CONTENT
+
+
+def test_redirects_are_followed(server: Server) -> None:
+    server.add("/b.bin", CONTENT, cuts=[1000])
+    url = server.add("/a.bin", b"", redirect="/b.bin")
+    assert fetched(url) == CONTENT
+    assert server.gets("/b.bin") == [None, "bytes=1000-"]
+
+
+def test_endless_redirects_are_refused(server: Server) -> None:
+    url = server.add("/a.bin", b"", redirect="/a.bin")
+    assert mistake(url).startswith(f"{url}: Exceeded 30 redirects")
+
+
+def test_a_busy_server_is_asked_again(server: Server) -> None:
+    url = server.add("/a.bin", CONTENT, statuses=[503, 500, 429], retry_after=0)
+    assert fetched(url) == CONTENT
+
+
+def test_a_server_that_stays_busy_is_given_up(server: Server) -> None:
+    url = server.add("/a.bin", CONTENT, statuses=[503] * 99)
+    assert mistake(url).startswith(f"{url}: 503 Service Unavailable, {ATTEMPTS} times in a row (")
+    assert len(server.gets("/a.bin")) == ATTEMPTS
+
+
+def test_the_server_says_how_long_to_wait(server: Server) -> None:
+    url = server.add("/a.bin", CONTENT, statuses=[429], retry_after=1)
+    began = time.monotonic()
+    fetched(url)
+    assert time.monotonic() - began > 0.9
+
+
+def test_a_missing_file_is_one_line(server: Server) -> None:
+    url = f"{server.url}/none.gz"
+    place = Download(url).path
+    assert mistake(url) == (
+        f"{url}: 404 Not Found (fetch it in another way to {place}, or name another corpus)"
+    )
+    assert server.gets("/none.gz") == [None]
+
+
+def test_a_web_page_is_not_the_file(server: Server) -> None:
+    html = {"Content-Type": "text/html; charset=utf-8"}
+    url = server.add("/a.gz", b"<html>log in first</html>", headers=html)
+    assert "answers with a web page" in mistake(url)
+
+
+def test_a_host_that_does_not_answer_is_asked_no_more() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{listener.getsockname()[1]}"
+    progress = Progress()
+    for name in ("a", "b"):
+        with pytest.raises(UserError, match=rf"^http://{host}/{name}: no connection \(.*refused"):
+            transfer(Download(f"http://{host}/{name}"), progress)
+    assert list(progress.unreachable) == [host]
+
+
+def test_a_certificate_that_cannot_be_verified_is_not_accepted(server: Server) -> None:
+    url = server.add("/a.bin", CONTENT).replace("http:", "https:")
+    with pytest.raises(UserError, match="its certificate cannot be trusted"):
+        transfer(Download(url), Progress())
+
+
+def test_a_silent_server_is_asked_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "TIMEOUT", (1.0, 0.2))
+    url = server.add("/a.bin", CONTENT[:2000], pause=0.6, piece=1000, ranges=False)
+    text = mistake(url)
+    assert f"{url}: nothing came for 0.2 seconds, {ATTEMPTS} times in a row" in text
+    assert "it goes on at byte 1,000" in text
+
+
+def test_a_trickling_server_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfers, "PATIENCE", 0.1)
+    monkeypatch.setattr(transfers, "ATTEMPTS", 2)
+    url = server.add("/a.bin", CONTENT, pause=0.05, piece=1, ranges=False)
+    assert "the server hardly sends anything, 2 times" in mistake(url)
+
+
+def test_declared_compression_is_not_undone(server: Server) -> None:
+    packed = gzip.compress(b"a\tb\n" * 1000)
+    url = server.add("/a.tsv.gz", packed, headers={"Content-Encoding": "gzip"})
+    assert fetched(url) == packed
+
+
+def zipped(text: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.tmx", text)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["a.gz", "a.tgz", "a.zip", "a.xz"])
+def test_what_comes_damaged_is_deleted(server: Server, name: str) -> None:
+    text = random.Random(1).randbytes(5000)
+    packers = {"a.zip": zipped, "a.xz": lzma.compress}
+    whole = bytearray(packers.get(name, gzip.compress)(text))
+    assert fetched(server.add(f"/whole/{name}", bytes(whole))) == whole
+    short = server.add(f"/short/{name}", bytes(whole[:-30]))
+    whole[2500] ^= 1
+    changed = server.add(f"/changed/{name}", bytes(whole))
+    for url in (short, changed):
+        assert mistake(url).startswith(f"{url}: what came is damaged: ")
+        assert not Download(url).path.exists()
+
+
+def test_a_known_checksum_is_checked(server: Server) -> None:
+    url = server.add("/a.bin", CONTENT)
+    assert "its MD5 sum is" in mistake(url, md5="0" * 32)
+    assert not Download(url).path.exists()
+
+
+def test_a_copy_put_into_the_cache_is_taken(server: Server) -> None:
+    download = Download(f"{server.url}/none.bin")
+    download.path.parent.mkdir(parents=True)
+    download.path.write_bytes(CONTENT)
+    assert fetched(download.url) == CONTENT
+    assert server.log == []
+
+
+def test_a_full_disk_is_one_line(server: Server, cache: Path) -> None:
+    url = server.add("/a.bin", CONTENT)
+    cache.write_text("a file where the directory should be")
+    assert "make room or make it writable, or set $TSJT_CACHE" in mistake(url)
+
+
+def test_a_stopped_transfer_can_be_resumed(server: Server) -> None:
+    url = server.add("/a.bin", CONTENT, pause=0.01, piece=1000)
+    progress = Progress()
+    progress.advance = lambda count: progress.stop.set() if count else None
+    with pytest.raises(StoppedError):
+        transfer(Download(url), progress)
+    there = Download(url).partial.stat().st_size
+    assert 0 < there < len(CONTENT)
+    server.pages["/a.bin"].pause = 0.0
+    assert fetched(url) == CONTENT
+    assert server.gets("/a.bin") == [None, f"bytes={there}-"]
+
+
+CHILD = """
+import sys
+from tsjt_ds.data.fetch.download import Download
+from tsjt_ds.data.fetch.transfer import Progress, transfer
+print(transfer(Download(sys.argv[1]), Progress()).sha256)
+"""
+
+
+def test_after_a_kill_only_the_rest_is_asked_for(server: Server) -> None:
+    url = server.add("/a.bin", CONTENT, pause=0.02, piece=10_000)
+    with subprocess.Popen([sys.executable, "-c", CHILD, url]) as child:
+        partial = Download(url).partial
+        while not partial.exists() or partial.stat().st_size < 20_000:
+            time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+    there = partial.stat().st_size
+    assert 0 < there < len(CONTENT)
+    server.pages["/a.bin"].pause = 0.0
+    assert fetched(url) == CONTENT
+    assert server.gets("/a.bin") == [None, f"bytes={there}-"]
+
+
+def test_two_processes_at_once_fetch_once(server: Server) -> None:
+    url = server.add("/a.bin", CONTENT, pause=0.05, piece=20_000)
+    command = [sys.executable, "-c", CHILD, url]
+    children = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+    sums = {child.communicate(timeout=60)[0].decode().strip() for child in children}
+    assert sums == {sha256_of(Download(url).path)}
+    assert server.gets("/a.bin") == [None]
+
+
+def test_other_file_systems_are_read_by_fsspec(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = fsspec.filesystem("memory")
+    system.pipe("/corpora/a.tsv", CONTENT)
+    assert fetched("memory://corpora/a.tsv") == CONTENT
+    assert mistake("memory://corpora/none.tsv").startswith(
+        "memory://corpora/none.tsv: no such file"
+    )
+    assert "ossfs" in mistake("oss://bucket/a.tsv")
+    assert "Protocol not known" in mistake("nonsense://bucket/a.tsv")
+
+
+def test_other_file_systems_are_resumed() -> None:
+    system = fsspec.filesystem("memory")
+    system.pipe("/corpora/b.tsv", CONTENT)
+    download = Download("memory://corpora/b.tsv")
+    came: list[int] = []
+    progress = Progress(lambda count: came.append(count))
+    download.partial.parent.mkdir(parents=True)
+    download.partial.write_bytes(b"x" * 1000)
+    version = system.info("/corpora/b.tsv")["created"]
+    download.partial.with_name(f"{download.partial.name}.version").write_text(str(version))
+    transfer(download, progress)
+    assert download.path.read_bytes() == b"x" * 1000 + CONTENT[1000:]
+    assert came[0] == 1000
+
+
+def test_an_unreadable_record_is_one_line(server: Server) -> None:
+    url = server.add("/a.bin", CONTENT)
+    fetched(url)
+    Path(f"{Download(url).path}.json").write_text("{")
+    assert "unreadable record (delete" in mistake(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://a.org/x/corpus.tsv.gz", "corpus.tsv.gz"),
+        ("https://a.org/..%2f..%2fetc%2fpasswd", "passwd"),
+        ("https://a.org/x/%2e%2e", "file"),
+        ("https://a.org/", "file"),
+        ("https://a.org/get?id=../../x", "get"),
+        ("s3://bucket/a/b.parquet", "b.parquet"),
+    ],
+)
+def test_names_in_the_cache_stay_below_it(cache: Path, url: str, name: str) -> None:
+    path = Download(url).path
+    assert path.name == name
+    assert path.resolve().is_relative_to(cache / "files")
+    assert path != Download(f"{url}?other").path
+
+
+def test_what_it_is_becomes_the_name() -> None:
+    assert Download("https://a.org/uc?id=1", "tar.gz").path.name == "uc.tar.gz"
+    assert Download("https://a.org/a.txt.gz", "tsv.gz").path.name == "a.txt.gz"
