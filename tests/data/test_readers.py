@@ -3,18 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from tsjt_ds.config.data import DataConfig
-from tsjt_ds.data.corpora import CorpusFiles, Part, check_files, corpora_of
+from tsjt_ds.data.corpora import CorpusFiles, Part
 from tsjt_ds.data.readers import read_pairs
 from tsjt_ds.data.report import INVALID_UTF8, NO_TAB, PairReport
 from tsjt_ds.errors import UserError
-
-
-def config(directory: Path, **values: object) -> DataConfig:
-    names = {split: f"{directory}/{split}.{{pair}}.tsv" for split in ("train", "dev", "test")}
-    return DataConfig.model_validate(
-        {"prepared": "p", "pairs": ["en-de", "en-fr"], **names, **values}
-    )
 
 
 def read(*files: Path) -> tuple[list[tuple[str, str]], PairReport]:
@@ -80,37 +72,3 @@ def test_damaged_gzip_is_refused(tmp_path: Path) -> None:
     file.write_bytes(gzip.compress(b"a\tb\n" * 1000)[:-12])
     with pytest.raises(UserError, match=r"x\.tsv\.gz: damaged or cut short"):
         read(file)
-
-
-def test_placeholders_are_filled(tmp_path: Path) -> None:
-    moses = {"source": "x/{pair}.{source}", "target": "x/{pair}.{target}"}
-    corpora = corpora_of(config(tmp_path, train=["a.{pair}", moses]), "train", "en-fr")
-    assert [corpus.paths for corpus in corpora] == [
-        [Path("a.en-fr")],
-        [Path("x/en-fr.en"), Path("x/en-fr.fr")],
-    ]
-    assert [corpus.key for corpus in corpora] == ["data.train.0", "data.train.1"]
-
-
-def test_unknown_placeholder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data.dev: 'x.\{lang\}' has an unknown placeholder"):
-        check_files(config(tmp_path, dev="x.{lang}"))
-
-
-def test_all_missing_files_are_named_at_once(tmp_path: Path) -> None:
-    for name in ("train.en-de", "dev.en-de", "dev.en-fr", "test.en-fr"):
-        (tmp_path / f"{name}.tsv").touch()
-    with pytest.raises(UserError) as error:
-        check_files(config(tmp_path))
-    assert str(error.value).splitlines() == [
-        f"{tmp_path}/train.en-fr.tsv: no such file (data.train for en-fr)",
-        f"{tmp_path}/test.en-de.tsv: no such file (data.test for en-de)",
-    ]
-
-
-def test_one_file_for_two_pairs_is_refused(tmp_path: Path) -> None:
-    for split in ("train", "dev", "test"):
-        for pair in ("en-de", "en-fr"):
-            (tmp_path / f"{split}.{pair}.tsv").touch()
-    with pytest.raises(UserError, match=r"data\.train names it for en-de and for en-fr"):
-        check_files(config(tmp_path, train=f"{tmp_path}/train.en-de.tsv"))
