@@ -9,7 +9,7 @@ import pytest
 from tests.system.digits import digits_recipe, write_digits
 from tests.system.runs import tsjt
 
-STEPS = 700
+STEPS = 520
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,9 @@ model:
 schedule:
   stages:
     - {{name: joint, steps: {steps * 3 // 4}, weights: {{low: 0.5, high: 0.5}}}}
-    - {{name: favour_low, steps: {steps - steps * 3 // 4}, weights: {{low: 0.7, high: 0.3}}}}
+    - name: favour_low
+      steps: {steps - steps * 3 // 4}
+      weights: {{low: 0.7, high: 0.3}}
+      learning_rate: {{factor: 0.1}}
 evaluation: {{beam_size: 2, samples: 2}}
 """

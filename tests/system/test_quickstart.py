@@ -71,5 +71,5 @@ def test_both_exports_translate_alike(quickstart: tuple[Path, str], capacity: st
     directory, _ = quickstart
     out = directory / f"hf-{capacity}"
     tsjt(
-        "export", directory / "run", "--capacity", capacity, "--format", "hf", out, "--verify", 200
+        "export", directory / "run", "--capacity", capacity, "--format", "hf", out, "--verify", 50
     )
