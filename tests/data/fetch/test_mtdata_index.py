@@ -4,13 +4,8 @@ import re
 
 import pytest
 
-from tests.data.fetch.conftest import REFUSED, WMT10, WMT10_CORPORA, Lookup
+from tests.data.fetch.conftest import REFUSED, Lookup
 from tsjt_ds.data.fetch.mtdata_index import Entry
-
-
-def test_every_corpus_of_wmt10_is_in_the_index(lookup: Lookup) -> None:
-    assert {pair for _, pair in WMT10_CORPORA} == set(WMT10.pairs)
-    assert [e for use in WMT10_CORPORA if isinstance(e := lookup(*use), str)] == []
 
 
 def test_archive_members_columns_and_order_of_sides(lookup: Lookup) -> None:

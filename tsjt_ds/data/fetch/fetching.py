@@ -63,7 +63,7 @@ def fetch(config: DataConfig, ways: Ways, say: Callable[[str], None] = print) ->
     lock = None if ways.write_lock else read_lock(ways.lock)
     sizes = {url: file.size for url, file in lock.files.items()} if lock else {}
     plan = plan_of(needs, sizes, ways.offline)
-    say(plan.text())
+    say(plan.text() if plan.missing or ways.dry_run else plan.sums())
     if ways.dry_run:
         return
     if ways.offline:

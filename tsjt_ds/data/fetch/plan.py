@@ -16,6 +16,10 @@ from tsjt_ds.errors import UserError
 from tsjt_ds.planning.units import size as size_text
 
 _ASKERS = 8
+_RIGHTS = (
+    "In brackets: how to cite (keys of mtdata's references). Neither mtdata nor sacreBLEU records "
+    "licences: see the corpora's own pages."
+)
 
 
 @dataclass(frozen=True)
@@ -76,18 +80,17 @@ class Plan:
             f"{row[0]:>{widths[0]}}  {row[1]:{widths[1]}}  {row[2]:{widths[2]}}  {row[3]}"
             for row in rows
         ]
-        return "\n".join([*lines, *self._sums()])
+        return "\n".join([*lines, self.sums(), _RIGHTS])
 
-    def _sums(self) -> list[str]:
+    def sums(self) -> str:
+        """One line: how much there is, and how much room."""
         unknown = sum(item.size is None for item in self.missing)
         beside = f" and {unknown} of unknown size" if unknown else ""
-        return [
+        return (
             f"{len(self.items)} files, {len(self.items) - len(self.missing)} of them cached; to "
             f"fetch: {size_text(self.bytes_missing)}{beside}; free in {cache_directory()}: "
-            f"{size_text(_free())}",
-            "In brackets: how to cite (keys of mtdata's references). Neither mtdata nor sacreBLEU "
-            "records licences: see the corpora's own pages.",
-        ]
+            f"{size_text(_free())}"
+        )
 
 
 def plan_of(needs: list[Need], sizes: Mapping[str, int], offline: bool) -> Plan:
