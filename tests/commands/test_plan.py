@@ -183,11 +183,8 @@ def test_what_directions_have_of_the_data(
     values["data"]["directions"] = ["en-de", "de-en"]
     (directory / "recipe.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     prepared = prepare(Recipe.model_validate(values), say=lambda message: None)
-    record = prepared.manifest.pairs["en-de"]
-    record.corpora = {"data.train.0": 200, "data.train.1": record.train_pairs - 200}
-    (directory / "prepared" / "prepared.json").write_text(prepared.manifest.model_dump_json())
-
-    pairs, more = record.train_pairs, record.train_pairs - 200
+    few, more = prepared.manifest.pairs["en-de"].corpora.values()
+    pairs = few + more
     text = plan(capsys, "--set", "data.direction_weights={en-de: 3, de-en: 1}")
     assert cells(text, "direction") == [
         "corpora",
@@ -201,11 +198,10 @@ def test_what_directions_have_of_the_data(
         assert (corpora, size) == ("2", f"{pairs}")
         assert float(examples.rstrip("%")) == pytest.approx(share, abs=0.3)
         assert float(times) == pytest.approx(share / 50, abs=0.01)
-    share = 6 * more / (6 * more + 200)
+    share = 6 * more / (6 * more + few)
     each = [float(cells(text, f"  data.train.{number}")[-1]) for number in (0, 1)]
-    assert each == pytest.approx(
-        [1.5 * pairs * (1 - share) / 200, 1.5 * pairs * share / more], abs=0.02
-    )
+    expected = [1.5 * pairs * (1 - share) / few, 1.5 * pairs * share / more]
+    assert each == pytest.approx(expected, abs=0.02)
 
 
 def test_all_mistakes_at_once(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
