@@ -86,8 +86,12 @@ class PairReport:
         return "; ".join(parts) or "nothing skipped"
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values for ``cleaning.json``."""
-        return asdict(self)
+        """Plain values for ``cleaning.json``, in the order of the reasons."""
+        values = asdict(self)
+        for name in ("places", "samples"):
+            found = values[name]
+            values[name] = {reason: found[reason] for reason in REASONS if reason in found}
+        return values
 
 
 def total(reports: Iterable[PairReport]) -> PairReport:

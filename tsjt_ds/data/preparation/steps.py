@@ -77,15 +77,17 @@ class Preparation:
                 self._require_data(split, pair)
         with Progress("cleaning", self._say) as progress:
             self._text.write(self._workers, progress)
-        tokenizer = self._tokenizer()
+        clean = self._text.kept()
+        self._say(f"{clean:,} pairs are clean")
+        tokenizer = self._tokenizer(clean)
         for pair in split_pairs(self._data, "dev"):
             self._tokenise_dev(tokenizer, pair)
-        with Progress("tokenising", self._say, self._text.kept()) as progress:
+        with Progress("tokenising", self._say, clean) as progress:
             records = {pair: self._tokenise_train(pair, progress) for pair in self._data.pairs}
         write_reports(self._directory, self._reports, self._say)
         write_manifest(self._directory, self._recipe, inputs, records)
 
-    def _tokenizer(self) -> Tokenizer:
+    def _tokenizer(self, clean: int) -> Tokenizer:
         """Trained on a sample, taken over, or there already."""
         config = self._recipe.tokenizer
         path = self._directory / TOKENIZER
@@ -96,7 +98,7 @@ class Preparation:
             self._say(f"the tokenizer is that of {config.reuse}")
             shutil.copyfile(self._reused, partial)
         else:
-            with Progress("sampling", self._say, self._text.kept()) as progress:
+            with Progress("sampling", self._say, clean) as progress:
                 samples = sample_segments(self._recipe, self._text, self._workers, progress)
             count = sum(map(len, samples.values()))
             self._say(f"training a tokenizer of {config.vocab_size:,} pieces on {count:,} segments")
