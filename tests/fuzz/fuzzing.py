@@ -7,9 +7,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from tests.fuzz.check import Input, Tally, check, inputs
 
 
-def fuzz(count: int, seed_number: int, directory: Path) -> Tally:
+def fuzz(count: int, seed_number: int, directory: Path, tally: Tally) -> None:
     """Check ``count`` inputs; a failure is raised with the smallest input that shows it."""
-    tally = Tally()
 
     @seed(seed_number)
     @settings(
@@ -24,4 +23,3 @@ def fuzz(count: int, seed_number: int, directory: Path) -> Tally:
         check(value, directory, tally)
 
     run()
-    return tally

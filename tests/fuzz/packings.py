@@ -18,12 +18,13 @@ from tsjt_ds.data.formats.packages import needed_module
 
 zstd = needed_module(("compression.zstd", "backports.zstd"), "backports.zstd", "the fuzz")
 
+_ZSTD_OPTIONS = {zstd.CompressionParameter.checksum_flag: 1}  # as the command zstd does
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
     ".gz": lambda data: gzip.compress(data, 1),
     ".bz2": lambda data: bz2.compress(data, 1),
     ".xz": lambda data: lzma.compress(data, preset=0),
-    ".zst": zstd.compress,
+    ".zst": lambda data: zstd.compress(data, options=_ZSTD_OPTIONS),
 }
 NAMES = ("a.en", "./a.en", "b/a.en", "../../../evil", "/evil", "c\\d:e", "ä", "*", "[", "n" * 300)
 MEMBERS = (*NAMES, "*.en", "b/*", "missing", "[!a]*", "../*")
@@ -112,8 +113,16 @@ def bombs() -> tuple[tuple[str, bytes, str], ...]:
     found = [(ending, COMPRESSORS[ending](zeros), "") for ending in COMPRESSORS if ending]
     found += [(ending, COMPRESSORS[ending](lines), "") for ending in COMPRESSORS if ending]
     nested = gzip.compress(gzip.compress(gzip.compress(zeros)))
-    found += [(".gz", nested, ""), (".xz", _large_dictionary(), "")]
-    found += [(".zip", _zip([("a.en", "file")], zeros, 8, False), "a.en")]
+    found += [(".gz", nested, ""), (".xz", xz_of_large_dictionary(), "")]
+    return (*found, *archive_bombs())
+
+
+@cache
+def archive_bombs() -> tuple[tuple[str, bytes, str], ...]:
+    """Those that are archives."""
+    zeros = bytes(_BOMB)
+    nested = gzip.compress(gzip.compress(zeros))
+    found = [(".zip", _zip([("a.en", "file")], zeros, 8, False), "a.en")]
     found += [(".tar.gz", gzip.compress(_tar([("a.en", "file")], nested)), "a.en")]
     for kind in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE, tarfile.REGTYPE):
         found.append((".tar.gz", gzip.compress(_claimed_size(kind, 8 << 30) + zeros), "a.en"))
@@ -128,7 +137,7 @@ def _claimed_size(kind: bytes, size: int) -> bytes:
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
-def _large_dictionary() -> bytes:
+def xz_of_large_dictionary() -> bytes:
     """xz that asks for 4 GiB of memory: the dictionary's size is in the block header."""
     data = bytearray(lzma.compress(b"a\tb\n", preset=0))
     header = data[12 : 12 + 4 * (data[12] + 1)]

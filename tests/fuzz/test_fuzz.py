@@ -6,9 +6,11 @@ pytest.importorskip("pyarrow")
 
 
 def test_a_short_fuzz_finds_nothing(tmp_path: Path) -> None:
+    from tests.fuzz.check import Tally
     from tests.fuzz.fuzzing import fuzz
 
-    tally = fuzz(200, 5, tmp_path)
+    tally = Tally()
+    fuzz(200, 5, tmp_path, tally)
     assert sum(tally.inputs.values()) >= 200
     assert tally.records["yielded"] > 0
     assert not list(tmp_path.iterdir())

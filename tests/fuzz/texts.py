@@ -17,8 +17,21 @@ RAW = (
     *(b"x" * (1 << 20), b"\xff" * ((1 << 20) + 1)),
 )
 
-texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=8), max_size=4).map("".join)
-pairs = st.lists(st.tuples(texts, texts), max_size=6)
+
+def _dealt(pieces: list[str], free: str, rows: int) -> list[tuple[str, str]]:
+    """Rows of which each side gets every so many-th of the pieces."""
+    pieces = pieces + [free[at : at + 4] for at in range(0, len(free), 4)]
+    sides = ["".join(pieces[start :: 2 * rows]) for start in range(2 * rows)]
+    return list(zip(sides[::2], sides[1::2], strict=True))
+
+
+# Few draws: drawing takes longer than reading what is drawn.
+pairs = st.builds(
+    _dealt,
+    st.lists(st.sampled_from(PIECES), max_size=12),
+    st.text(max_size=24),
+    st.integers(0, 6),
+)
 mutations = st.lists(
     st.tuples(
         st.sampled_from(("insert", "overwrite", "cut", "flip", "end", "repeat")),

@@ -91,8 +91,8 @@ def _blocks(stream: BinaryIO, name: str) -> Iterator[bytes | None]:
 def _beginning(stream: BinaryIO, name: str) -> bytes:
     chunk = stream.read(_CHUNK_BYTES)
     zeros = chunk.count(b"\0")
-    # Every second byte of Latin text in UTF-16 is zero, and every seventh or so of any other.
-    if chunk.startswith(_UTF16) or (zeros > 16 and zeros * 10 > len(chunk)):
+    # In UTF-16 every second byte of Latin text is zero, and one of each space of any other.
+    if chunk.startswith(_UTF16) or (zeros > 16 and zeros * 32 > len(chunk)):
         raise UserError(
             f"{name}: not UTF-8, but UTF-16 or no text at all "
             "(convert it: iconv -f UTF-16 -t UTF-8)"

@@ -12,15 +12,18 @@ from tsjt_ds.data.formats.streams import part_name
 from tsjt_ds.data.report import EMPTY, INVALID_UTF8, TOO_LONG
 from tsjt_ds.errors import UserError
 
-_BATCH_ROWS = 1024
+_Value = bytes | str | None
+"""Text, the reason why it is none, or null."""
+
+_BATCH_ROWS = 256
 _METADATA_BYTES = 64 << 20
 
 
 def read_parquet(parts: tuple[Part, ...], corpus: CorpusFiles) -> Iterator[Record]:
     """The two columns that ``corpus.columns`` names or numbers; default: the languages' codes.
 
-    A name is dotted where the column is in a struct. In memory are one page of each of the two
-    columns (their writer decides: 1 MiB or so), and 1024 rows.
+    A name is dotted where the column is in a struct. In memory are, of each of the two columns,
+    one page and the dictionary (their writer decides: 1 MiB or so), and 256 rows.
 
     Raises:
         UserError: pyarrow is missing, the file is damaged, or has no such column of text.
@@ -30,15 +33,17 @@ def read_parquet(parts: tuple[Part, ...], corpus: CorpusFiles) -> Iterator[Recor
     parquet = needed_module(("pyarrow.parquet",), "pyarrow", "a Parquet file")
     if parts[0].member:
         raise UserError(f"{name}: Parquet cannot be read from an archive (unpack it)")
+    limits = {
+        "buffer_size": 1 << 20,
+        "pre_buffer": False,
+        "thrift_string_size_limit": _METADATA_BYTES,
+        "thrift_container_size_limit": _METADATA_BYTES,
+    }
     try:
-        with parquet.ParquetFile(
-            parts[0].path,
-            buffer_size=1 << 20,
-            pre_buffer=False,
-            thrift_string_size_limit=_METADATA_BYTES,
-            thrift_container_size_limit=_METADATA_BYTES,
-        ) as file:
+        with parquet.ParquetFile(parts[0].path, **limits) as file:
             columns = _columns(file.schema_arrow, corpus, name)
+        # As dictionaries: a value that is repeated is in memory once, however long.
+        with parquet.ParquetFile(parts[0].path, read_dictionary=columns, **limits) as file:
             rows = file.iter_batches(_BATCH_ROWS, columns=list(dict.fromkeys(columns)))
             yield from _records(rows, columns, name)
     except pyarrow.ArrowException as error:
@@ -88,7 +93,7 @@ def _records(rows: Any, columns: list[str], name: str) -> Iterator[Record]:
             yield _record(source, target, f"{name}: row {number}")
 
 
-def _values(batch: Any, column: str) -> Iterator[bytes | None]:
+def _values(batch: Any, column: str) -> Iterator[_Value]:
     pyarrow = _pyarrow()
     compute = needed_module(("pyarrow.compute",), "pyarrow", "a Parquet file")
     array = batch.column(column) if column in batch.schema.names else None
@@ -97,15 +102,28 @@ def _values(batch: Any, column: str) -> Iterator[bytes | None]:
         array = batch.column(top)
         for field in path:
             array = compute.struct_field(array, field)
-    if pyarrow.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
     # As bytes: what pyarrow calls a string may be broken UTF-8.
-    return iter(array.cast(pyarrow.large_binary()).to_pylist())
+    binary = pyarrow.large_binary()
+    if not pyarrow.types.is_dictionary(array.type):
+        return iter(array.cast(binary).to_pylist())
+    values = array.dictionary.cast(binary)
+    longest = compute.max(compute.binary_length(values)).as_py() or 0
+    if longest <= MAX_LINE_BYTES:
+        return iter(values.take(array.indices).to_pylist())
+    return (_value(values, index) for index in array.indices.to_pylist())
 
 
-def _record(source: bytes | None, target: bytes | None, place: str) -> Record:
+def _value(values: Any, index: int | None) -> _Value:
+    if index is None or not values[index].is_valid:
+        return None
+    return TOO_LONG if len(values[index].as_buffer()) > MAX_LINE_BYTES else values[index].as_py()
+
+
+def _record(source: _Value, target: _Value, place: str) -> Record:
     if source is None or target is None:
         return Rejected(EMPTY, place)
+    if isinstance(source, str) or isinstance(target, str):
+        return Rejected(TOO_LONG, place)
     if max(len(source), len(target)) > MAX_LINE_BYTES:
         return Rejected(TOO_LONG, place)
     try:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.data.corpora import CorpusFiles, Part
-from tsjt_ds.data.formats.languages import NO_FIT, fit
+from tsjt_ds.data.formats.languages import NO_FIT, SAME, fit
 from tsjt_ds.data.formats.records import Record
 from tsjt_ds.data.formats.streams import open_part, part_name
 from tsjt_ds.data.formats.xml_stream import Walker, xml_records
@@ -28,22 +28,20 @@ class _Units(Walker):
         self._languages = languages
         self._fits = [NO_FIT, NO_FIT]
         self._texts = ["", ""]
-        self._sides: list[int] = []
+        self._side: int | None = None
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         if tag == "tu":
             self._fits = [NO_FIT, NO_FIT]
         elif tag == "tuv":
             self._choose(attributes.get("xml:lang") or attributes.get("lang", ""))
-        elif tag == "seg" and self._sides:
+        elif tag == "seg" and self._side is not None:
             self.gather()
 
     def end(self, tag: str) -> None:
-        if tag == "seg" and self._sides:
-            text = self.gathered()
-            for side in self._sides:
-                self._texts[side] = text
-            self._sides = []
+        if tag == "seg" and self._side is not None:
+            self._texts[self._side] = self.gathered()
+            self._side = None
         elif tag == "tu" and NO_FIT in self._fits:
             self.reject(LANGUAGE)
         elif tag == "tu":
@@ -51,8 +49,10 @@ class _Units(Walker):
 
     def _choose(self, code: str) -> None:
         fits = [fit(code, language) for language in self._languages]
-        self._sides = []
+        self._side = None
         for side in (0, 1):
-            if self._fits[side] < fits[side] >= fits[1 - side]:
-                self._sides.append(side)
+            is_only = fits[side] == SAME or fits[1 - side] == NO_FIT
+            if is_only and fits[side] > self._fits[side]:
+                self._side = side
                 self._fits[side], self._texts[side] = fits[side], ""
+                return
