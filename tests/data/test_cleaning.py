@@ -28,6 +28,7 @@ from tsjt_ds.data.report import (
     SCRIPT,
     TOO_LONG,
     PairReport,
+    format_markdown,
     format_table,
 )
 
@@ -152,6 +153,32 @@ def test_report_counts_all_and_places_a_few() -> None:
     assert report.skipped[NO_TAB] == 5
     assert len(report.places[NO_TAB]) == PLACES_SHOWN
     assert report.reasons() == "5 no tab at file:0, file:1, file:2; 1 empty"
+
+
+def test_reports_add_up_in_order() -> None:
+    stream, total_report = PairReport(), PairReport()
+    for chunk in range(3):
+        stream.read += 2
+        stream.skip(NO_TAB, f"file:{chunk}")
+        stream.skip(COPY, sample=("x" * 200, str(chunk)))
+        total_report.add(stream.take())
+    assert stream == PairReport()
+    assert (total_report.read, total_report.skipped[COPY]) == (6, 3)
+    assert total_report.places == {NO_TAB: ["file:0", "file:1", "file:2"]}
+    assert total_report.samples[COPY][1] == ["x" * 99 + "…", "1"]
+    values = total_report.as_json()
+    assert PairReport(**values) == total_report
+    assert list(values["samples"]) == [COPY]
+
+
+def test_markdown_has_counts_and_samples() -> None:
+    report = PairReport(read=2)
+    report.skip(NO_TAB, "file:7")
+    report.skip(COPY, sample=("a `b`", "c"))
+    lines = format_markdown("train", {"en-de data.train": report}).splitlines()
+    assert "| en-de data.train | 2 | 0 | 1 | 1 |" in lines
+    assert "- file:7" in lines
+    assert "- `a 'b'` → `c`" in lines
 
 
 def test_table_shows_only_reasons_that_occurred() -> None:
