@@ -5,8 +5,6 @@ import json
 from collections.abc import Callable
 from xml.sax.saxutils import escape
 
-import pyarrow
-import pyarrow.parquet
 from hypothesis import strategies as st
 
 from tests.fuzz.texts import pairs
@@ -69,6 +67,9 @@ def _jsonl(rows: Pairs) -> bytes:
 
 
 def _parquet(rows: Pairs) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
     out = io.BytesIO()
     columns = {"en": [row[0] for row in rows], "de": [row[1] for row in rows]}
     table = pyarrow.table(columns, schema=pyarrow.schema(dict.fromkeys(columns, pyarrow.string())))

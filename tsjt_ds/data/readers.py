@@ -30,10 +30,13 @@ def read_pairs(corpus: CorpusFiles, report: PairReport) -> Iterator[tuple[str, s
     r"""Yield (source, target) text as it stands, in the order of ``corpus.pair``.
 
     No text holds a line feed. Each record is counted in ``report``: those that are not yielded
-    with their reason and place. Memory is bounded whatever the files hold, and time is linear in
-    their unpacked size: a line, and a side of a record, has at most
-    :data:`~tsjt_ds.data.formats.lines.MAX_LINE_BYTES`; for other bounds see
-    :mod:`tsjt_ds.data.formats`. Nothing is written to the disk.
+    with their reason and place. Nothing is written to the disk, and nothing else is read than the
+    files named.
+
+    Time is linear in the unpacked size of the files, and memory is bounded whatever they hold: a
+    line, and either side of a record, has at most
+    :data:`~tsjt_ds.data.formats.lines.MAX_LINE_BYTES` (1 MiB), decompression takes at most
+    256 MiB, and the readers of the formats tell what else they hold.
 
     Raises:
         UserError: a file is missing, damaged, or not of ``corpus.format``, or the two files of a
