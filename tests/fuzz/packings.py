@@ -127,6 +127,8 @@ def archive_bombs() -> tuple[tuple[str, bytes, str], ...]:
     for kind in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE, tarfile.REGTYPE):
         found.append((".tar.gz", gzip.compress(_claimed_size(kind, 8 << 30) + zeros), "a.en"))
     found.append((".tar.gz", gzip.compress(_claimed_size(b"S", 1 << 62)), "x"))
+    for kind in (tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE):
+        found.append((".tar.gz", gzip.compress(_claimed_size(kind, 0) * 5000), "x"))
     found.append((".tar.xz", lzma.compress(_tar([("a", "file")] * 3000, b"")), "missing"))
     return tuple(found)
 

@@ -71,9 +71,11 @@ def _tar_members(part: Part, stack: ExitStack) -> Iterator[tuple[tarfile.TarFile
             if not info.isdir():
                 stream.left = sys.maxsize
                 yield archive, info
-            cast(Any, archive).members.clear()  # else it keeps them all
+            # Else it keeps them all.
+            cast(Any, archive).members.clear()
+            archive.pax_headers = {}
             stream.left = max(info.size, 0) + _HEADER_BYTES
-    except (tarfile.TarError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         raise DamagedError(str(error)) from None
 
 

@@ -54,8 +54,8 @@ class _Documents(Walker):
     def end(self, tag: str) -> None:
         if tag == "seg" and self._side is not None and self._segment is not None:
             text = self._side[self._segment] = self.gathered()
+            self._count(self._segment + text)
             self._segment = None
-            self._count(text)
         elif tag in ("src", "ref"):
             self._side = None
         elif tag == "doc" and not self._is_test_suite:

@@ -17,7 +17,7 @@ from tsjt_ds.errors import UserError
 
 _CHUNK_BYTES = 1 << 16
 _MAX_DEPTH = 256
-_MAX_NAMES = 10_000
+_MAX_NAME_CHARACTERS = 100_000
 _MAX_TAG_BYTES = 1 << 20
 
 _ENCODING = re.compile(rb"""^\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
@@ -42,6 +42,7 @@ class Walker:
         self._size = 0
         self._hidden = 0
         self._waiting = 0
+        self._names = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         """Take in the beginning of an element; its name is without a prefix."""
@@ -105,8 +106,11 @@ class Walker:
         self._waiting = self._waiting + size if self._parser.CurrentByteIndex == position else 0
         if self._waiting > _MAX_TAG_BYTES:
             raise self.refused("a tag longer than any honest one")
-        if len(self._parser.intern) > _MAX_NAMES:
-            raise self.refused("more names of elements and attributes than any honest file")
+        names = self._parser.intern
+        if len(names) != self._names:
+            self._names = len(names)
+            if sum(map(len, filter(None, names))) > _MAX_NAME_CHARACTERS:
+                raise self.refused("more names of elements and attributes than any honest file")
 
     def _on_start(self, name: str, attributes: dict[str, str]) -> None:
         self._depth += 1
@@ -139,8 +143,8 @@ def xml_records(stream: BinaryIO, walker: Walker) -> Iterator[Record]:
     """Parse and yield what ``walker`` gives.
 
     Broken UTF-8 and characters that XML forbids become U+FFFD, so that they cost a record rather
-    than the file. Text is bounded by the walker; a tag by 1 MiB, nesting by 256 and different
-    names by 10,000.
+    than the file. Text is bounded by the walker; a tag by 1 MiB, nesting by 256 and all
+    different names of elements and attributes by 100,000 characters.
 
     Raises:
         UserError: it is not well-formed, or declares entities or other parts of a DTD, or exceeds
