@@ -93,3 +93,19 @@ def test_invalid_utf8_names_the_line(translate):
     status, _, err = translate(b"good\nbad \xff\n", "--from", "en", "--to", "de")
     assert status == 1
     assert "stdin:2: no valid UTF-8" in err
+
+
+def test_n_best_with_scores(translate):
+    lines = sentences("en", 4, 3)
+    raw, arguments = "\n".join(lines).encode(), ("--from", "en", "--to", "de")
+    best = translate(raw, *arguments)[1].splitlines()
+    status, out, _ = translate(raw, *arguments, "--n-best", "2")
+    assert status == 0
+    rows = [line.split(" ||| ") for line in out.splitlines()]
+    assert [row[0] for row in rows] == ["0", "0", "1", "1", "2", "2", "3", "3"]
+    assert [row[1] for row in rows[::2]] == best
+    scores = [float(row[2]) for row in rows]
+    assert all(first >= second for first, second in zip(scores[::2], scores[1::2], strict=True))
+    status, _, err = translate(raw, *arguments, "--n-best", "3")
+    assert status == 1
+    assert "--n-best 3: the beam holds 2 (--beam-size 3)" in err

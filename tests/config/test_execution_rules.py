@@ -27,6 +27,8 @@ SHARE = {
     [
         ({}, Layout(2, 1, 1), 1, None),
         ({}, Layout(), 3, None),
+        ({"evaluation": {"average": 2}}, Layout(), 1, None),
+        ({"evaluation": {"average": 3}}, Layout(), 1, "evaluation.average: 3 checkpoints, of"),
         (DIAGNOSTICS, Layout(1, 2, 2), 2, None),
         (DIAGNOSTICS, Layout(2, 1, 1), 1, "diagnostics.interval: needs one pipeline stage"),
         (DIAGNOSTICS, Layout(), 3, "diagnostics.interval: needs whole parameters, not ZeRO-3"),

@@ -29,14 +29,14 @@ def test_each_line_keeps_its_place(translator):
 
 def test_stream_equals_one_call(translator):
     lines = sentences("en", 25, 6)
-    stream = translator.translate_stream(iter(lines), "en", "de", block=10)
-    assert list(stream) == translator.translate(lines, "en", "de")
+    stream = translator.n_best_stream(iter(lines), "en", "de", block=10)
+    assert [found[0].text for found in stream] == translator.translate(lines, "en", "de")
 
 
 def test_stream_reads_no_further_than_its_block(translator):
     read = []
     lines = (read.append(line) or line for line in sentences("en", 25, 6))
-    next(translator.translate_stream(lines, "en", "de", block=10))
+    next(translator.n_best_stream(lines, "en", "de", block=10))
     assert len(read) == 10
 
 

@@ -4,7 +4,13 @@ import pytest
 
 from tests.export.runs import make_run, write_checkpoint
 from tsjt_ds.engine.best import BestTracker
-from tsjt_ds.engine.checkpoint_files import checkpoint_path, separate_line
+from tsjt_ds.engine.checkpoint_files import (
+    STATE,
+    checkpoint_path,
+    separate_line,
+    sha256_of,
+    write_manifest,
+)
 from tsjt_ds.errors import UserError
 from tsjt_ds.evaluation.decoding import Translator
 from tsjt_ds.evaluation.evaluate import EvaluationOptions, evaluate
@@ -181,3 +187,22 @@ def test_place_that_cannot_be_written(run):
 
 def test_columns_are_aligned():
     assert align([["a", "1"], ["bb", "100"]]) == "a     1\nbb  100"
+
+
+def test_the_mean_of_the_newest_checkpoints_is_scored(separated, decoded):
+    report = evaluate_quietly(separated, capacities=["low"], average=2)
+    assert report.checkpoints["low"].startswith("separate/low/averages/2-of-2-to-3@")
+    assert evaluate_quietly(separated, capacities=["low"], average=2) == report
+    assert len(decoded) == 3
+    with pytest.raises(UserError, match="there are checkpoints after steps 2, 3, not 3"):
+        evaluate_quietly(separated, capacities=["low"], average=3)
+
+
+def test_a_changed_checkpoint_is_averaged_again(separated):
+    first = evaluate_quietly(separated, capacities=["low"], average=2)
+    path = checkpoint_path(separate_line(separated.path, "low"), 3)
+    state = json.loads((path / STATE).read_text()) | {"told": "more"}
+    (path / STATE).write_text(json.dumps(state))
+    write_manifest(path, {STATE: sha256_of(path / STATE)})
+    again = evaluate_quietly(separated, capacities=["low"], average=2)
+    assert again.checkpoints["low"] != first.checkpoints["low"]

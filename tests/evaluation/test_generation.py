@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import AutoModelForSeq2SeqLM
 from transformers.models.nllb_moe.modeling_nllb_moe import NllbMoeSparseMLP
 
 from tests.export.runs import make_run, sentences
@@ -10,6 +11,7 @@ from tsjt_ds.errors import UserError
 from tsjt_ds.evaluation.decoding import SearchOptions, Translator
 from tsjt_ds.evaluation.evaluate import EvaluationOptions, evaluate
 from tsjt_ds.export.current import current_export
+from tsjt_ds.export.record import NEVER_GENERATED
 from tsjt_ds.export.write import export_capacity
 
 
@@ -44,6 +46,43 @@ def test_translates_as_ctranslate2_does(exports, beam_size, least):
     assert len(set(hf)) > 20
 
 
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_scores_are_log_probabilities_over_the_length(exports, beam_size):
+    """Of what stands behind the tag; the length counts the tag, too."""
+    _, directory = exports
+    lines = sentences("en", 12, 8)
+    search = SearchOptions(beam_size, 0.7, n_best=beam_size, **SHORT)
+    model = AutoModelForSeq2SeqLM.from_pretrained(directory / "hf").eval()
+    for form in ("ct2", "hf"):
+        translator = Translator(directory / form, search, "cpu", threads=1)
+        sources = translator.encode(lines, "en")
+        for source, found in zip(sources, translator.search(sources, "de"), strict=True):
+            assert len(found) == beam_size
+            assert [one.score for one in found] == sorted(
+                (one.score for one in found), reverse=True
+            )
+            limit = translator.target_limit(len(source))
+            for one in found:
+                assert one.score == pytest.approx(
+                    expected_score(translator, model, source, one.pieces, limit), abs=2e-4
+                )
+
+
+def expected_score(translator, model, source, pieces, limit):
+    ids = {piece: index for index, piece in enumerate(translator._pieces)}
+    target = [EOS_ID, ids["__de__"], *(ids[piece] for piece in pieces)]
+    if len(pieces) + 1 < limit:
+        target.append(EOS_ID)
+    with torch.no_grad():
+        logits = model(
+            input_ids=torch.tensor([[ids[piece] for piece in source]]),
+            decoder_input_ids=torch.tensor([target[:-1]]),
+        ).logits[0]
+    logits[:, list(NEVER_GENERATED)] = -torch.inf
+    log_probs = logits.log_softmax(-1)[torch.arange(len(target) - 1), torch.tensor(target[1:])]
+    return float(log_probs[1:].sum()) / len(log_probs) ** 0.7
+
+
 def test_length_penalty_makes_lines_longer(exports):
     _, directory = exports
     lines = sentences("en", 20, 7)
@@ -72,7 +111,8 @@ def test_each_line_keeps_its_place(translator):
     assert together == [translator.translate([line], "en", "de")[0] for line in lines]
     assert len(set(together)) > 6
     assert together != translator.translate(lines, "en", "hi")
-    assert list(translator.translate_stream(iter(lines), "en", "de", block=5)) == together
+    stream = translator.n_best_stream(iter(lines), "en", "de", block=5)
+    assert [found[0].text for found in stream] == together
 
 
 def test_experts_are_those_that_the_router_chose(exports, translator):

@@ -12,6 +12,9 @@ def test_equals_sacrebleu_itself():
     expected = sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES], force=True)
     assert scores.bleu == pytest.approx(expected.score)
     assert scores.chrf == pytest.approx(sacrebleu.corpus_chrf(HYPOTHESES, [REFERENCES]).score)
+    chrfpp = sacrebleu.corpus_chrf(HYPOTHESES, [REFERENCES], word_order=2).score
+    assert scores.chrfpp == pytest.approx(chrfpp)
+    assert "|nw:2|" in scores.chrfpp_signature
 
 
 def test_perfect_translation():

@@ -8,11 +8,13 @@ from typing import Any
 from tsjt_ds.commands.checkpoints import add_checkpoint_argument
 from tsjt_ds.commands.numbers import not_negative
 from tsjt_ds.commands.translate import add_decoding_arguments
+from tsjt_ds.evaluation.comet import DEFAULT_MODEL
 
 EXAMPLES = """examples:
   tsjt evaluate runs/quickstart
   tsjt evaluate runs/quickstart --capacity low --split dev --max-segments 200 --beam-size 1
   tsjt evaluate runs/quickstart --checkpoint best
+  tsjt evaluate runs/wmt10 --average 5 --comet
 """
 
 
@@ -44,6 +46,20 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--samples", type=not_negative, metavar="N", help="sample translations to show"
     )
+    parser.add_argument(
+        "--average",
+        type=not_negative,
+        metavar="N",
+        help="score the mean of the newest N checkpoints; 0: none (default: the recipe's)",
+    )
+    parser.add_argument(
+        "--comet",
+        nargs="?",
+        const=DEFAULT_MODEL,
+        default="",
+        metavar="MODEL",
+        help=f"score with COMET, too (needs comet-score; default model: {DEFAULT_MODEL})",
+    )
     parser.add_argument("--force", action="store_true", help="decode again")
     add_checkpoint_argument(parser)
     add_decoding_arguments(parser)
@@ -69,6 +85,8 @@ def run(args: argparse.Namespace) -> None:
         device=args.device,
         compute_type=args.compute_type,
         threads=args.threads,
+        average=args.average,
+        comet=args.comet,
         force=args.force,
     )
     report = evaluate(

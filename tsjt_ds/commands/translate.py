@@ -14,6 +14,7 @@ from tsjt_ds.errors import UserError
 
 EXAMPLES = """examples:
   tsjt translate runs/quickstart --capacity low --from en --to de < in.txt > out.txt
+  tsjt translate runs/quickstart --capacity low --from en --to de --n-best 5 < in.txt
   echo "Hello" | tsjt translate runs/quickstart --capacity high --from en --to fr --beam-size 1
 """
 
@@ -33,6 +34,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--to", required=True, dest="target", metavar="LANG", help="target")
     parser.add_argument(
         "--block", type=positive, default=1024, help="lines read ahead (default 1024)"
+    )
+    parser.add_argument(
+        "--n-best",
+        type=positive,
+        metavar="N",
+        help="give the N best of each line as `LINE ||| TRANSLATION ||| SCORE` (lines from 0; "
+        "score: log-probability over length**length_penalty)",
     )
     add_checkpoint_argument(parser)
     add_decoding_arguments(parser)
@@ -76,12 +84,24 @@ def run(args: argparse.Namespace) -> None:
     with redirect_stdout(sys.stderr):
         export, _ = current_export(trained, args.capacity, checkpoint)
     evaluation = trained.recipe.evaluation
-    search = SearchOptions(args.beam_size or evaluation.beam_size, evaluation.length_penalty)
+    search = SearchOptions(
+        beam_size=args.beam_size or evaluation.beam_size,
+        length_penalty=evaluation.length_penalty,
+        n_best=args.n_best or 1,
+    )
+    if search.n_best > search.beam_size:
+        raise UserError(
+            f"--n-best {search.n_best}: the beam holds {search.beam_size} (--beam-size "
+            f"{search.n_best})"
+        )
     translator = Translator(export, search, args.device, args.compute_type, args.threads)
     lines = _decode(sys.stdin.buffer)
     try:
-        for translation in translator.translate_stream(lines, source, target, args.block):
-            sys.stdout.buffer.write(f"{translation}\n".encode())
+        stream = translator.n_best_stream(lines, source, target, args.block)
+        for number, translations in enumerate(stream):
+            for one in translations:
+                text = f"{number} ||| {one.text} ||| {one.score:.4f}" if args.n_best else one.text
+                sys.stdout.buffer.write(f"{text}\n".encode())
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader has enough; what Python flushes at exit must not complain again.

@@ -8,12 +8,17 @@ from tsjt_ds.errors import UserError
 
 
 def check_execution(recipe: Recipe, config: DeepSpeedConfig) -> None:
-    """Refuse diagnostics without whole gradients, and ZeRO 3 over ranks that compute apart.
+    """Refuse diagnostics without whole gradients, ZeRO 3 over ranks that compute apart, and means
+    of more checkpoints than are kept.
 
     Raises:
         UserError: one line for each mistake.
     """
-    mistakes = [*_diagnostics(recipe, config), *_supervision(recipe, config)]
+    mistakes = [
+        *_diagnostics(recipe, config),
+        *_supervision(recipe, config),
+        *_average(recipe, config),
+    ]
     if mistakes:
         raise UserError("\n".join(mistakes))
 
@@ -41,3 +46,12 @@ def _supervision(recipe: Recipe, config: DeepSpeedConfig) -> Iterator[str]:
                     f"stage {stage.name!r} supervises {name!r} on {share:g} of the micro-batches, "
                     "which ZeRO-3 cannot skip (set zero_optimization.stage to 2 or less)"
                 )
+
+
+def _average(recipe: Recipe, config: DeepSpeedConfig) -> Iterator[str]:
+    wanted, kept = recipe.evaluation.average, config.tsjt.keep_checkpoints
+    if wanted > kept:
+        yield (
+            f"evaluation.average: {wanted} checkpoints, of which {kept} are kept (set "
+            f"tsjt.keep_checkpoints to {wanted}, or average fewer)"
+        )

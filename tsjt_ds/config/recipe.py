@@ -84,6 +84,8 @@ class EvaluationConfig(Section):
     """Score only the first so many segments of each test set; 0: all."""
     samples: Annotated[int, Field(ge=0)] = 5
     """Sample translations shown per capacity."""
+    average: NotNegative = 0
+    """Score the mean of so many newest checkpoints; 0: the newest itself."""
     zero_shot: list[Pair] = []
     """Directions that were not trained and are scored, too; ``data.test`` must have them."""
     low_resource: list[str] = []

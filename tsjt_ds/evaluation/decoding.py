@@ -2,13 +2,22 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from tsjt_ds.config.data import SEGMENT_TAGS
 from tsjt_ds.data.tokenizer import EOS_ID, Tokenizer, language_tag
-from tsjt_ds.evaluation.search import CTranslate2Search, Search, SearchOptions
+from tsjt_ds.evaluation.search import CTranslate2Search, Hypothesis, Search, SearchOptions
 from tsjt_ds.export.record import HF_TOKENIZER_FILE, MAX_POSITIONS, TOKENIZER_FILE
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A translation of a line; see :class:`~tsjt_ds.evaluation.search.Hypothesis`."""
+
+    text: str
+    score: float
 
 
 class Translator:
@@ -55,22 +64,36 @@ class Translator:
 
         Lines longer than the model's positions are cut, which is said on stderr.
         """
+        return [found[0].text for found in self.n_best(lines, source, target)]
+
+    def n_best(self, lines: Sequence[str], source: str, target: str) -> list[list[Translation]]:
+        """As :meth:`translate`, the ``options.n_best`` translations of each line with scores.
+
+        An empty line has one, empty, of score 0.
+        """
         sources = self.encode(lines, source)
         wanted = [index for index, pieces in enumerate(sources) if len(pieces) > SEGMENT_TAGS]
-        outputs = self.translate_pieces([sources[index] for index in wanted], target)
-        texts = self._tokenizer.decode([[self._ids[piece] for piece in out] for out in outputs])
-        result = [""] * len(lines)
-        for index, text in zip(wanted, texts, strict=True):
-            result[index] = text
+        found = self.search([sources[index] for index in wanted], target)
+        result = [[Translation("", 0.0)] for _ in lines]
+        for index, hypotheses in zip(wanted, found, strict=True):
+            ids = [[self._ids[piece] for piece in one.pieces] for one in hypotheses]
+            texts = self._tokenizer.decode(ids)
+            result[index] = [
+                Translation(text, one.score) for text, one in zip(texts, hypotheses, strict=True)
+            ]
         return result
 
-    def translate_stream(
+    def n_best_stream(
         self, lines: Iterable[str], source: str, target: str, block: int = 1024
-    ) -> Iterator[str]:
-        """As :meth:`translate`, ``block`` lines at a time."""
+    ) -> Iterator[list[Translation]]:
+        """As :meth:`n_best`, ``block`` lines at a time."""
         iterator = iter(lines)
         while chunk := list(islice(iterator, block)):
-            yield from self.translate(chunk, source, target)
+            yield from self.n_best(chunk, source, target)
+
+    def count_tokens(self, lines: Sequence[str]) -> int:
+        """Pieces of all lines together, tags left out."""
+        return sum(map(len, self._tokenizer.encode(lines)))
 
     def encode(self, lines: Sequence[str], source: str) -> list[list[str]]:
         """``[source tag] pieces </s>`` of each line, cut to the model's positions."""
@@ -85,9 +108,13 @@ class Translator:
         return result
 
     def translate_pieces(self, sources: Sequence[Sequence[str]], target: str) -> list[list[str]]:
-        """Tagged pieces in, pieces without tag and ``</s>`` out."""
+        """Tagged pieces in, the best one's pieces without tag and ``</s>`` out."""
+        return [hypotheses[0].pieces for hypotheses in self.search(sources, target)]
+
+    def search(self, sources: Sequence[Sequence[str]], target: str) -> list[list[Hypothesis]]:
+        """The ``n_best`` hypotheses of each source of tagged pieces."""
         tag = language_tag(target)
-        result: list[list[str]] = [[] for _ in sources]
+        result: list[list[Hypothesis]] = [[] for _ in sources]
         pending = [
             (indices, self._search([sources[index] for index in indices], tag, limit))
             for limit, indices in self._by_length(sources).items()

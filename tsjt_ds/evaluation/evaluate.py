@@ -1,4 +1,4 @@
-"""Decode and score every capacity of a run in every trained direction."""
+"""Decode and score every capacity of a run in every direction that its recipe asks for."""
 
 import functools
 import json
@@ -10,10 +10,13 @@ from pathlib import Path
 from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.errors import UserError
+from tsjt_ds.evaluation.comet import CometScorer
 from tsjt_ds.evaluation.decoding import SearchOptions, Translator
+from tsjt_ds.evaluation.groups import direction_groups
 from tsjt_ds.evaluation.report import Report, Sample
 from tsjt_ds.evaluation.results import DirectionResult, ResultStore, Settings
-from tsjt_ds.evaluation.scoring import score
+from tsjt_ds.evaluation.scoring import Scores, score
+from tsjt_ds.export.average import Averager
 from tsjt_ds.export.checkpoint_choice import Which
 from tsjt_ds.export.current import current_export
 from tsjt_ds.export.record import ExportRecord
@@ -38,6 +41,10 @@ class EvaluationOptions:
     device: str = "auto"
     compute_type: str = "default"
     threads: int = 0
+    average: int | None = None
+    """Score the mean of so many newest checkpoints; 0: of none."""
+    comet: str = ""
+    """COMET model to score with, too."""
     force: bool = False
     """Decode again even what was decoded under the same settings."""
 
@@ -69,15 +76,25 @@ class _Evaluation:
     def __init__(self, run: Run, options: EvaluationOptions, say: Say) -> None:
         self.run, self.options, self.say = run, options, say
         self.choice = run.choice(options.checkpoint)
+        self.comet = CometScorer(options.comet, options.device == "cuda") if options.comet else None
         self.prepared = PreparedData.open(run.recipe.prepared_path)
         self.store = ResultStore(run.path, options.split)
         self.checkpoint = functools.cache(self._checkpoint)
         recipe, limit = run.recipe.evaluation, options.max_segments
+        self.directions = [*run.recipe.data.trained_directions, *recipe.zero_shot]
+        # A checkpoint that is asked for is not averaged because the recipe says so.
+        asked = options.average is None and options.checkpoint != "last"
+        self.average = (
+            (0 if asked else recipe.average) if options.average is None else options.average
+        )
         self.beam_size = options.beam_size or recipe.beam_size
         self.max_segments = recipe.max_segments if limit is None else limit
 
     def _checkpoint(self, capacity: str) -> TrainedCheckpoint:
-        return self.run.trained(self.choice.path(capacity))
+        if not self.average:
+            return self.run.trained(self.choice.path(capacity))
+        averager = Averager(self.run, capacity)
+        return self.run.trained(averager.written(averager.newest(self.average)))
 
     def settings(self, capacity: str) -> Settings:
         return Settings(
@@ -91,15 +108,37 @@ class _Evaluation:
         )
 
     def evaluate_capacity(self, capacity: str) -> None:
-        settings, directions = self.settings(capacity), self.run.recipe.data.trained_directions
-        if not self.options.force:
-            kept = [self.store.read(capacity, name, settings) for name in directions]
-            directions = [name for name, result in zip(directions, kept, strict=True) if not result]
+        settings = self.settings(capacity)
+        kept = [self.store.read(capacity, name, settings) for name in self.directions]
+        for result in filter(None, kept):
+            self._complete(result)
+        directions = [
+            name
+            for name, result in zip(self.directions, kept, strict=True)
+            if self.options.force or not result
+        ]
         if directions:
             export, record = current_export(self.run, capacity, self.checkpoint(capacity))
             translator = self._translator(export)
             for direction in directions:
                 self._evaluate_direction(record, direction, translator, settings)
+
+    def _complete(self, result: DirectionResult) -> None:
+        """Score what was decoded before by what was not asked for then."""
+        lacks_comet = self.comet is not None and result.scores.comet_model != self.comet.model
+        if self.options.force or not (lacks_comet or result.scores.chrfpp is None):
+            return
+        hypotheses = self.store.hypotheses(result.capacity, result.direction)
+        scores = self._scores(hypotheses, self.bitext(result.direction))
+        self.store.write(replace(result, scores=scores), hypotheses)
+
+    def _scores(self, hypotheses: list[str], bitext: list[tuple[str, str]]) -> Scores:
+        sources, references = [pair[0] for pair in bitext], [pair[1] for pair in bitext]
+        scores = score(hypotheses, references)
+        if self.comet is None:
+            return scores
+        comet = self.comet(sources, hypotheses, references)
+        return replace(scores, comet=comet, comet_model=self.comet.model)
 
     def _translator(self, export: Path) -> Translator:
         options = self.options
@@ -119,8 +158,9 @@ class _Evaluation:
             parameters=record.parameters,
             segments=len(bitext),
             seconds=seconds,
-            scores=score(hypotheses, [pair[1] for pair in bitext]),
+            scores=self._scores(hypotheses, bitext),
             settings=settings,
+            tokens=translator.count_tokens(hypotheses),
         )
         self.store.write(result, hypotheses)
         self.say(
@@ -139,7 +179,8 @@ class _Evaluation:
         capacities = list(dict.fromkeys(result.capacity for result in results))
         checkpoints = dict.fromkeys(result.settings.checkpoint for result in results)
         settings = replace(results[0].settings, checkpoint=", ".join(checkpoints))
-        return Report(settings, results, self._samples(capacities, results))
+        groups = direction_groups(self.run.recipe)
+        return Report(settings, results, self._samples(capacities, results), groups)
 
     def _kept(self, capacity: str) -> list[DirectionResult]:
         if not self.store.holds(capacity):
@@ -148,10 +189,7 @@ class _Evaluation:
             settings = self.settings(capacity)
         except UserError:  # No such checkpoint of a capacity that was not asked for.
             return []
-        kept = [
-            self.store.read(capacity, direction, settings)
-            for direction in self.run.recipe.data.trained_directions
-        ]
+        kept = [self.store.read(capacity, direction, settings) for direction in self.directions]
         return [result for result in kept if result]
 
     def _samples(self, capacities: list[str], results: list[DirectionResult]) -> list[Sample]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from tsjt_ds.data.tokenizer import BOS_ID, EOS_ID, PAD_ID
 from tsjt_ds.errors import UserError
-from tsjt_ds.evaluation.search import SearchOptions
+from tsjt_ds.evaluation.search import Hypothesis, SearchOptions
 from tsjt_ds.export.nllb_moe_routing import route_to_chosen_experts
 from tsjt_ds.export.record import NEVER_GENERATED
 
@@ -65,9 +66,9 @@ class TransformersSearch:
 
     def __call__(
         self, sources: Sequence[Sequence[str]], tag: str, limit: int
-    ) -> Iterable[list[str]]:
+    ) -> Iterable[list[Hypothesis]]:
         """See :class:`tsjt_ds.evaluation.search.Search`."""
-        found: dict[int, list[str]] = {}
+        found: dict[int, list[Hypothesis]] = {}
         for batch in self._batches([len(source) for source in sources]):
             outputs = self._generate([sources[index] for index in batch], tag, limit)
             found.update(zip(batch, outputs, strict=True))
@@ -86,20 +87,40 @@ class TransformersSearch:
 
     def _generate(
         self, sources: Sequence[Sequence[str]], tag: str, limit: int
-    ) -> Iterator[list[str]]:
+    ) -> Iterator[list[Hypothesis]]:
         ids = [torch.tensor([self._ids[piece] for piece in source]) for source in sources]
         ids_BS = pad_sequence(ids, batch_first=True, padding_value=PAD_ID).to(self._device)
         with torch.inference_mode():
-            output_BT: Tensor = self._model.generate(
+            output = self._model.generate(
                 input_ids=ids_BS,
                 attention_mask=(ids_BS != PAD_ID).long(),
                 generation_config=self._configuration(tag, limit),
             )
-        for row in output_BT.tolist():
-            # </s> [tag] pieces </s>, then padding.
-            target = row[2:]
-            end = target.index(EOS_ID) if EOS_ID in target else len(target)
-            yield [self._pieces[index] for index in target[:end]]
+        hypotheses = [
+            Hypothesis(self._target(row), score)
+            for row, score in zip(output.sequences.tolist(), self._scores(output), strict=True)
+        ]
+        each = self.options.n_best
+        yield from (hypotheses[first : first + each] for first in range(0, len(hypotheses), each))
+
+    def _target(self, row: list[int]) -> list[str]:
+        # </s> [tag] pieces </s>, then padding.
+        target = row[2:]
+        end = target.index(EOS_ID) if EOS_ID in target else len(target)
+        return [self._pieces[index] for index in target[:end]]
+
+    def _scores(self, output: Any) -> list[float]:
+        if self.options.beam_size > 1:
+            scores: Tensor = output.sequences_scores
+            return scores.tolist()
+        log_probs_NT = self._model.compute_transition_scores(
+            output.sequences, output.scores, normalize_logits=True
+        )
+        # Behind </s> comes padding, which is no choice of the model.
+        is_token_NT = output.sequences[:, 1:] != PAD_ID
+        total_N = log_probs_NT.where(is_token_NT, 0.0).sum(1)
+        scores = total_N / is_token_NT.sum(1) ** self.options.length_penalty
+        return scores.tolist()
 
     def _configuration(self, tag: str, limit: int) -> GenerationConfig:
         return GenerationConfig(
@@ -109,7 +130,11 @@ class TransformersSearch:
             decoder_start_token_id=EOS_ID,
             forced_bos_token_id=self._ids[tag],
             suppress_tokens=list(NEVER_GENERATED),
+            renormalize_logits=True,  # Over what may be generated, as CTranslate2 does.
             num_beams=self.options.beam_size,
+            num_return_sequences=self.options.n_best,
+            return_dict_in_generate=True,
+            output_scores=True,
             length_penalty=self.options.length_penalty,
             # Done with a line as soon as beam_size hypotheses are.
             early_stopping=self.options.beam_size > 1,

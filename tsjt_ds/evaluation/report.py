@@ -1,6 +1,6 @@
 """The evaluation of a run as a table with sample translations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -19,6 +19,10 @@ class Sample:
     """By capacity."""
 
 
+METRICS = {"bleu": "BLEU", "chrf": "chrF", "chrfpp": "chrF++", "comet": "COMET"}
+"""Scores by the name of their field, as the table heads them."""
+
+
 @dataclass(frozen=True)
 class Report:
     """Results of all evaluated capacities, in the recipe's order."""
@@ -27,6 +31,8 @@ class Report:
     """Of all results; ``checkpoint`` names those of all capacities."""
     results: list[DirectionResult]
     samples: list[Sample]
+    groups: dict[str, list[str]]
+    """Directions by the name of their mean."""
 
     @property
     def capacities(self) -> list[str]:
@@ -47,13 +53,23 @@ class Report:
         """A capacity's results."""
         return [result for result in self.results if result.capacity == capacity]
 
-    def mean(self, capacity: str) -> dict[str, float]:
-        """Unweighted mean BLEU and chrF of a capacity over its directions."""
-        scores = [result.scores for result in self.of(capacity)]
+    def mean(self, capacity: str, group: str = "mean") -> dict[str, float]:
+        """Unweighted means of a capacity's scores over a group's directions that it has.
+
+        Empty if it has none; without COMET if one of them lacks it.
+        """
+        wanted = self.groups[group]
+        scores = [r.scores for r in self.of(capacity) if r.direction in wanted]
+        columns = {name: [getattr(score, name) for score in scores] for name in METRICS}
         return {
-            "bleu": fmean(score.bleu for score in scores),
-            "chrf": fmean(score.chrf for score in scores),
+            name: fmean(values) for name, values in columns.items() if values and None not in values
         }
+
+    @property
+    def metrics(self) -> list[str]:
+        """The scores that the table shows."""
+        has_comet = any(result.scores.comet is not None for result in self.results)
+        return [name for name in METRICS if name != "comet" or has_comet]
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for the evaluation's JSON file."""
@@ -61,6 +77,10 @@ class Report:
             **asdict(self),
             "checkpoints": self.checkpoints,
             "mean": {capacity: self.mean(capacity) for capacity in self.capacities},
+            "means": {
+                group: {capacity: self.mean(capacity, group) for capacity in self.capacities}
+                for group in self.groups
+            },
         }
 
     def as_text(self) -> str:
@@ -85,28 +105,47 @@ class Report:
 
     def _table(self) -> str:
         by_place = {(result.capacity, result.direction): result for result in self.results}
+        width = len(self.metrics)
         rows = [["", ""], ["direction", "segments"]]
         for capacity in self.capacities:
-            rows[0] += [capacity, ""]
-            rows[1] += ["BLEU", "chrF"]
+            rows[0] += [capacity, *[""] * (width - 1)]
+            rows[1] += [METRICS[name] for name in self.metrics]
         for direction in self.directions:
             found = [by_place.get((capacity, direction)) for capacity in self.capacities]
             segments = next(result.segments for result in found if result)
             rows.append([direction, f"{segments:,}"])
             for result in found:
-                scores = result and result.scores
-                rows[-1] += [f"{scores.bleu:.2f}", f"{scores.chrf:.2f}"] if scores else ["-", "-"]
-        rows.append(["mean", ""])
+                rows[-1] += self._cells(vars(result.scores) if result else {})
+        for group in self.groups:
+            means = [self.mean(capacity, group) for capacity in self.capacities]
+            if any(means):
+                rows.append([group, "", *(cell for mean in means for cell in self._cells(mean))])
         rows.append(["parameters", ""])
+        rows.append(["decoding, tokens/s", ""])
         for capacity in self.capacities:
-            mean = self.mean(capacity)
-            rows[-2] += [f"{mean['bleu']:.2f}", f"{mean['chrf']:.2f}"]
-            rows[-1] += [f"{self.of(capacity)[0].parameters:,}", ""]
+            rows[-2] += [f"{self.of(capacity)[0].parameters:,}", *[""] * (width - 1)]
+            rows[-1] += [self._tokens_per_second(capacity), *[""] * (width - 1)]
         return align(rows)
+
+    def _cells(self, scores: Mapping[str, float | None]) -> list[str]:
+        values = [(name, scores.get(name)) for name in self.metrics]
+        return [
+            "-" if value is None else f"{value:.4f}" if name == "comet" else f"{value:.2f}"
+            for name, value in values
+        ]
+
+    def _tokens_per_second(self, capacity: str) -> str:
+        counted = [result for result in self.of(capacity) if result.tokens]
+        seconds = sum(result.seconds for result in counted)
+        return f"{sum(result.tokens for result in counted) / seconds:,.0f}" if seconds else "-"
 
     def _signatures(self) -> str:
         scores = self.results[0].scores
-        return f"BLEU {scores.bleu_signature}\nchrF {scores.chrf_signature}"
+        lines = [f"BLEU {scores.bleu_signature}", f"chrF {scores.chrf_signature}"]
+        lines.append(f"chrF++ {scores.chrfpp_signature}")
+        if scores.comet_model:
+            lines.append(f"COMET {scores.comet_model}")
+        return "\n".join(lines)
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:

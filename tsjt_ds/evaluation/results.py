@@ -35,6 +35,8 @@ class DirectionResult:
     """Wall time of decoding."""
     scores: Scores
     settings: Settings
+    tokens: int = 0
+    """Of the translations, tags left out; 0: not counted."""
 
 
 class ResultStore:

@@ -20,6 +20,8 @@ class SearchOptions:
     """1 is greedy search."""
     length_penalty: float = 1.0
     """A hypothesis's log-probability is divided by its length to this power."""
+    n_best: int = 1
+    """Hypotheses given for each source, the best first; at most ``beam_size``."""
     batch_tokens: int = 2048
     """Source tokens decoded at once, padding included."""
     max_length_ratio: float = 2.0
@@ -27,12 +29,23 @@ class SearchOptions:
     """A target has at most ``max_length_ratio`` × source tokens + ``max_length_offset`` tokens."""
 
 
+@dataclass(frozen=True)
+class Hypothesis:
+    """One translation of a source."""
+
+    pieces: list[str]
+    """Without tag and ``</s>``."""
+    score: float
+    """Log-probability (natural) of what follows the tag, over length**length_penalty; the length
+    counts the tag and ``</s>``."""
+
+
 class Search(Protocol):
     """Pieces to pieces."""
 
     def __call__(
         self, sources: Sequence[Sequence[str]], tag: str, limit: int
-    ) -> Iterable[list[str]]:
+    ) -> Iterable[list[Hypothesis]]:
         """Search for a translation of each source, in their order.
 
         Args:
@@ -41,7 +54,7 @@ class Search(Protocol):
             limit: the most target tokens, the tag included.
 
         Returns:
-            Pieces without tag and ``</s>``; they may be computed only when asked for.
+            The ``n_best`` of each source; they may be computed only when asked for.
         """
         ...
 
@@ -90,7 +103,7 @@ class CTranslate2Search:
 
     def __call__(
         self, sources: Sequence[Sequence[str]], tag: str, limit: int
-    ) -> Iterable[list[str]]:
+    ) -> Iterable[list[Hypothesis]]:
         """See :class:`Search`. The search begins at once."""
         outputs = self._model.translate_batch(
             [list(source) for source in sources],
@@ -100,8 +113,16 @@ class CTranslate2Search:
             batch_type="tokens",
             beam_size=self.options.beam_size,
             length_penalty=self.options.length_penalty,
+            num_hypotheses=self.options.n_best,
+            return_scores=True,
             suppress_sequences=self._suppressed,
             max_input_length=0,
             max_decoding_length=limit,
         )
-        return (output.result().hypotheses[0][1:] for output in outputs)
+        return (
+            [
+                Hypothesis(pieces[1:], score)
+                for pieces, score in zip(result.hypotheses, result.scores, strict=True)
+            ]
+            for result in (output.result() for output in outputs)
+        )

@@ -102,12 +102,15 @@ class Averager:
                 raise UserError(f"{path}: is not there ({self._what_there_is()})")
         return [by_step[step] for step in sorted(set(steps))]
 
-    def write(self, chosen: Sequence[Candidate], output: Path | None = None) -> Path:
+    def write(
+        self, chosen: Sequence[Candidate], output: Path | None = None, replace: bool = False
+    ) -> Path:
         """Write the mean of the chosen ones' weights; memory holds two models, however many.
 
         Args:
             chosen: checkpoints of this line.
             output: a new directory; default: one of the line, named after the steps.
+            replace: write over an earlier average there.
 
         Returns:
             The directory: name it to ``--checkpoint``.
@@ -121,10 +124,8 @@ class Averager:
             fault = damage(one.path)
             if fault:
                 raise UserError(f"{one.path}: {fault} (leave it out: --steps)")
-        steps = [one.step for one in chosen]
-        name = f"{len(steps)}-of-{steps[0]}-to-{steps[-1]}"
-        target = output or self.line / AVERAGES / name
-        with whole_directory(target) as directory:
+        target = output or self._place(chosen)
+        with whole_directory(target, replace) as directory:
             weights = mean_weights([one.path for one in chosen])
             save_tensors({f"{WEIGHT}/{k}": w for k, w in weights.items()}, directory, alone=True)
             state = json.dumps(self._state(chosen), indent=1)
@@ -132,6 +133,22 @@ class Averager:
             files = sorted(file for file in directory.iterdir() if file.is_file())
             write_manifest(directory, {file.name: sha256_of(file) for file in files})
         return target
+
+    def written(self, chosen: Sequence[Candidate]) -> Path:
+        """As :meth:`write`, unless that average was written before."""
+        target = self._place(chosen)
+        made_of = [checkpoint_identity(one.path) for one in chosen]
+        try:
+            state = json.loads((target / STATE).read_text(encoding="utf-8"))
+            if state[AVERAGE]["checkpoints"] == made_of:
+                return target
+        except (OSError, ValueError, KeyError):
+            pass
+        return self.write(chosen, replace=True)
+
+    def _place(self, chosen: Sequence[Candidate]) -> Path:
+        steps = [one.step for one in chosen]
+        return self.line / AVERAGES / f"{len(steps)}-of-{steps[0]}-to-{steps[-1]}"
 
     def _state(self, chosen: Sequence[Candidate]) -> dict[str, Any]:
         record = {
