@@ -10,7 +10,7 @@ def test_a_short_fuzz_finds_nothing(tmp_path: Path) -> None:
     from tests.fuzz.fuzzing import fuzz
 
     tally = Tally()
-    fuzz(200, 5, tmp_path, tally)
-    assert sum(tally.inputs.values()) >= 200
+    fuzz(400, 5, tmp_path, tally)
+    assert sum(tally.inputs.values()) >= 350
     assert tally.records["yielded"] > 0
     assert not list(tmp_path.iterdir())
