@@ -1,4 +1,5 @@
 import random
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,7 @@ def test_missing_or_damaged_model_is_a_user_error(tmp_path: Path) -> None:
 def test_sample_is_distinct_and_independent_of_order(
     texts: list[str], size: int, rng: random.Random
 ) -> None:
-    first, second = SegmentSample(size), SegmentSample(size)
+    first, second = (SegmentSample(size, characters=100) for _ in range(2))
     for text in texts:
         first.add(text)
     for text in rng.sample(texts + texts, 2 * len(texts)):
@@ -109,3 +110,20 @@ def test_sample_is_distinct_and_independent_of_order(
     assert list(first) == list(second)
     assert len(first) == len(set(first)) == min(size, len(set(texts)))
     assert set(first) <= set(texts)
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=9), min_size=1), st.integers(0, 30))
+def test_sample_is_bounded_in_characters(texts: list[str], characters: int) -> None:
+    whole = SegmentSample(1000, 1000)
+    first, second = (SegmentSample(1000, characters) for _ in range(2))
+    for text in texts:
+        whole.add(text)
+        first.add(text)
+    for text in reversed(texts):
+        second.add(text)
+    expected = [
+        text
+        for text, end in zip(whole, accumulate(map(len, whole)), strict=True)
+        if end <= characters
+    ]
+    assert list(first) == list(second) == expected

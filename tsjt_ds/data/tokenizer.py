@@ -32,32 +32,33 @@ def language_tag(code: str) -> str:
 class SegmentSample:
     """A uniform sample of the *distinct* segments of one language, whatever their order.
 
-    Keeps the ``size`` segments of smallest hash: memory is bounded, and the same text gives the
-    same sample. Distinct, so that boilerplate and a language that many pairs share (English) do
-    not outweigh the others.
+    Keeps the segments of smallest hash, at most ``size`` with at most ``characters`` in all:
+    memory is bounded, and the same text gives the same sample. Distinct, so that boilerplate and a
+    language that many pairs share (English) do not outweigh the others.
+
+    Attributes:
+        bound: no segment of this hash or a larger one will be taken.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, size: int, characters: int) -> None:
+        self._size, self._characters = size, characters
         self._largest_first: list[tuple[int, str]] = []
         self._hashes: set[int] = set()
-
-    @property
-    def bound(self) -> int:
-        """No segment of this hash or a larger one will be taken."""
-        full = len(self._largest_first) >= self._size
-        return -self._largest_first[0][0] if full else 1 << 64
+        self.bound = 1 << 64
 
     def add(self, text: str, key: int | None = None) -> None:
         """Offer one segment; ``key``: its :func:`~tsjt_ds.data.cleaning.text_hash`, if known."""
         key = text_hash(text) if key is None else key
-        full = len(self._largest_first) >= self._size
-        if (full and key >= -self._largest_first[0][0]) or key in self._hashes:
+        if key >= self.bound or key in self._hashes:
             return
         self._hashes.add(key)
         heapq.heappush(self._largest_first, (-key, text))
-        if full:
-            self._hashes.remove(-heapq.heappop(self._largest_first)[0])
+        self._characters -= len(text)
+        while len(self._largest_first) > self._size or self._characters < 0:
+            negative, largest = heapq.heappop(self._largest_first)
+            self.bound = -negative
+            self._hashes.remove(self.bound)
+            self._characters += len(largest)
 
     def __len__(self) -> int:
         return len(self._largest_first)

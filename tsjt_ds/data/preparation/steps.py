@@ -20,7 +20,7 @@ from tsjt_ds.data.preparation.partial import PartialDirectory
 from tsjt_ds.data.preparation.progress import Progress, Say
 from tsjt_ds.data.preparation.records import Reports, write_manifest, write_reports
 from tsjt_ds.data.preparation.tokenise import SIDES, LengthLimits, TokeniseTask, tokenise
-from tsjt_ds.data.preparation.vocabulary import drained, sample_segments
+from tsjt_ds.data.preparation.vocabulary import TrainTask, sample_segments
 from tsjt_ds.data.preparation.workers import Workers
 from tsjt_ds.data.prepared import (
     HELD_OUT_SPLITS,
@@ -34,7 +34,7 @@ from tsjt_ds.data.prepared import (
 )
 from tsjt_ds.data.report import PairReport, total
 from tsjt_ds.data.shards import ShardWriter
-from tsjt_ds.data.tokenizer import Tokenizer, train_tokenizer
+from tsjt_ds.data.tokenizer import Tokenizer
 from tsjt_ds.errors import UserError
 
 
@@ -58,7 +58,7 @@ class Preparation:
         say: Say,
     ) -> None:
         self._recipe, self._data = recipe, recipe.data
-        self._directory = partial.path
+        self._directory, self._work = partial.path, partial.work
         self._reused, self._workers, self._say = reused, workers, say
         self._text = CleanText(self._data, partial.work, self._directory)
         self._reports: Reports = {split: {} for split in SPLITS}
@@ -98,13 +98,22 @@ class Preparation:
             self._say(f"the tokenizer is that of {config.reuse}")
             shutil.copyfile(self._reused, partial)
         else:
-            with Progress("sampling", self._say, clean) as progress:
-                samples = sample_segments(self._recipe, self._text, self._workers, progress)
-            count = sum(map(len, samples.values()))
-            self._say(f"training a tokenizer of {config.vocab_size:,} pieces on {count:,} segments")
-            partial.write_bytes(train_tokenizer(drained(samples), self._data.languages, config))
+            self._train_tokenizer(partial, clean)
         partial.replace(path)
         return Tokenizer(path)
+
+    def _train_tokenizer(self, output: Path, clean: int) -> None:
+        config, languages = self._recipe.tokenizer, self._data.languages
+        sample = self._work / "sample.txt"
+        with Progress("sampling", self._say, clean) as progress:
+            samples = sample_segments(self._recipe, self._text, self._workers, progress)
+        count = sum(map(len, samples.values()))
+        with sample.open("w", encoding="utf-8", newline="\n") as out:
+            for code in languages:
+                out.writelines(f"{text}\n" for text in samples.pop(code))
+        self._say(f"training a tokenizer of {config.vocab_size:,} pieces on {count:,} segments")
+        task = TrainTask(sample, tuple(languages), config, output)
+        list(self._workers.map([task]))
 
     def _tokenise_dev(self, tokenizer: Tokenizer, pair: str) -> None:
         pairs = read_bitext(bitext_file(self._directory, "dev", pair))

@@ -1,19 +1,22 @@
-"""The text that trains the tokenizer: a sample of the clean segments of each language."""
+"""The tokenizer, trained on a sample of the clean segments of each language."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from tsjt_ds.config.corpora import languages_of
-from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.config.recipe import Recipe, TokenizerConfig
 from tsjt_ds.data.cleaning import text_hash
 from tsjt_ds.data.preparation.clean import CleanChunk, CleanText
 from tsjt_ds.data.preparation.duplicates import KEPT
 from tsjt_ds.data.preparation.progress import Progress
 from tsjt_ds.data.preparation.workers import Workers
-from tsjt_ds.data.tokenizer import SegmentSample
+from tsjt_ds.data.tokenizer import SegmentSample, train_tokenizer
 
+# SentencePiece's unigram training takes 20 bytes for each character in its suffix array.
+_CHARACTERS = 60_000_000
 Candidates = list[tuple[int, str]]
 
 
@@ -41,13 +44,15 @@ class SampleTask:
 def sample_segments(
     recipe: Recipe, text: CleanText, workers: Workers, progress: Progress
 ) -> dict[str, SegmentSample]:
-    """Segments of each language, all alike many; at most ``tokenizer.train_segments`` in all.
+    """Segments of each language, alike many; at most ``tokenizer.train_segments`` in all.
+
+    Of at most 60 million characters, so that training on them takes less than 2 GiB.
 
     The same for the same text, however many workers there are.
     """
     languages = recipe.data.languages
     size = max(1, recipe.tokenizer.train_segments // len(languages))
-    samples = {code: SegmentSample(size) for code in languages}
+    samples = {code: SegmentSample(size, _CHARACTERS // len(languages)) for code in languages}
 
     def tasks() -> Iterator[SampleTask]:
         for pair in recipe.data.pairs:
@@ -65,10 +70,25 @@ def sample_segments(
     return samples
 
 
-def drained(samples: dict[str, SegmentSample]) -> Iterator[str]:
-    """The segments of all samples, of which each is let go at its end."""
-    for code in list(samples):
-        yield from samples.pop(code)
+@dataclass(frozen=True)
+class TrainTask:
+    """Train a tokenizer on the lines of a file, in a process whose memory ends with it."""
+
+    sample: Path
+    languages: tuple[str, ...]
+    config: TokenizerConfig
+    output: Path
+    done = False
+
+    def run(self) -> None:
+        """Write the model.
+
+        Raises:
+            UserError: see :func:`tsjt_ds.data.tokenizer.train_tokenizer`.
+        """
+        with self.sample.open(encoding="utf-8", newline="\n") as lines:
+            segments = (line.removesuffix("\n") for line in lines)
+            self.output.write_bytes(train_tokenizer(segments, self.languages, self.config))
 
 
 def _below(bound: int, texts: list[str]) -> Candidates:
