@@ -191,7 +191,7 @@ def test_columns_are_aligned():
 
 def test_the_mean_of_the_newest_checkpoints_is_scored(separated, decoded):
     report = evaluate_quietly(separated, capacities=["low"], average=2)
-    assert report.checkpoints["low"].startswith("separate/low/averages/2-of-2-to-3@")
+    assert report.checkpoints["low"].startswith("separate/low/2-of-2-to-3@")
     assert evaluate_quietly(separated, capacities=["low"], average=2) == report
     assert len(decoded) == 3
     with pytest.raises(UserError, match="there are checkpoints after steps 2, 3, not 3"):

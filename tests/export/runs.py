@@ -124,7 +124,12 @@ def canonical_weights(model: ModelConfig, vocab_size: int, seed: int = 0) -> dic
 def write_checkpoint(path: Path, fingerprint: str) -> None:
     """A checkpoint without weights, trained on the prepared data of this fingerprint."""
     path.mkdir(parents=True)
-    (path / STATE).write_text(json.dumps({"identity": {"data": fingerprint}}))
+    identity = {"data": fingerprint, "schedule": ["joint"]}
+    state = {
+        "step": int(path.name.removeprefix("step-")) if path.name.startswith("step-") else 1,
+        "identity": identity,
+    }
+    (path / STATE).write_text(json.dumps(state))
     write_manifest(path, {STATE: sha256_of(path / STATE)})
 
 
@@ -140,4 +145,7 @@ def make_run(
     (recipe.run_path / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
     weights = canonical_weights(recipe.model, recipe.tokenizer.vocab_size)
     patch.setattr("tsjt_ds.export.capacity.load_weights", lambda _: weights)
+    patch.setattr(
+        "tsjt_ds.export.average.load_weights", lambda _: {k: w.clone() for k, w in weights.items()}
+    )
     return Run.open(recipe.run_path)
