@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from tsjt_ds.commands.numbers import positive
 from tsjt_ds.config.overrides import add_set_option
 from tsjt_ds.config.recipe import load_recipe
 
@@ -47,6 +48,12 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="write the lock file: SHA-256 of all that is fetched, held to from then on",
     )
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="processes that clean and tokenise (default: the cores this process may use)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -69,4 +76,4 @@ def run(args: argparse.Namespace) -> None:
         return
     from tsjt_ds.data.prepare import prepare
 
-    prepare(recipe, overwrite=args.overwrite)
+    prepare(recipe, overwrite=args.overwrite, workers=args.workers)

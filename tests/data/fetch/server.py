@@ -1,12 +1,15 @@
 """An HTTP server in the test process that misbehaves as asked."""
 
+import gzip
 import hashlib
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 
 @dataclass
@@ -21,6 +24,8 @@ class Page:
     """Sends ranges of another version than If-Range names."""
     sized: bool = True
     heads: bool = True
+    packs: bool = False
+    """Compresses what is sent, for who accepts that."""
     cuts: list[int] = field(default_factory=list)
     """Bytes after which the connection is cut; one for each GET, then none."""
     statuses: list[int] = field(default_factory=list)
@@ -55,11 +60,17 @@ class Server:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """A server on a free port of this machine."""
+def serving(certificate: tuple[Path, Path] | None = None) -> Iterator[Server]:
+    """A server on a free port of this machine; with a certificate and its key, over TLS."""
     http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     http.daemon_threads = True
-    http.site = Server(f"http://127.0.0.1:{http.server_port}")  # type: ignore[attr-defined]
+    scheme = "http"
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        http.socket = context.wrap_socket(http.socket, server_side=True)
+        scheme = "https"
+    http.site = Server(f"{scheme}://127.0.0.1:{http.server_port}")  # type: ignore[attr-defined]
     thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
@@ -100,6 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, page: Page) -> None:
         content = page.content
+        if page.packs and "gzip" in self.headers.get("Accept-Encoding", ""):
+            content = gzip.compress(content)
         tag = f'"{hashlib.md5(content).hexdigest()}"'
         start = 0
         asked = self.headers.get("Range")

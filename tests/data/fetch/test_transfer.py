@@ -4,6 +4,7 @@ import gzip
 import io
 import lzma
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from tests.data.fetch.server import Server
+from tests.data.fetch.server import Server, serving
 from tsjt_ds.data.fetch import transfer as transfers
 from tsjt_ds.data.fetch import transport
 from tsjt_ds.data.fetch.download import Download, read_record, sha256_of
@@ -60,6 +61,13 @@ def test_a_cut_transfer_asks_only_for_the_rest(server: Server) -> None:
     assert server.gets("/a.bin") == [None, "bytes=100000-", "bytes=200000-"]
 
 
+def test_attempts_are_counted_anew_after_each_that_helped(server: Server) -> None:
+    cuts = [20_000 * (n + 1) for n in range(2 * ATTEMPTS)]
+    url = server.add("/a.bin", CONTENT, cuts=cuts)
+    assert fetched(url) == CONTENT
+    assert len(server.gets("/a.bin")) == 1 + 2 * ATTEMPTS
+
+
 def test_without_ranges_it_begins_again(server: Server) -> None:
     url = server.add("/a.bin", CONTENT, ranges=False, cuts=[100_000])
     counted = []
@@ -86,6 +94,7 @@ def test_a_file_that_changes_under_way_is_not_mixed(server: Server) -> None:
     other = CONTENT[::-1]
     url = server.add("/a.bin", CONTENT, cuts=[100_000], then=other)
     assert fetched(url) == other
+    assert server.gets("/a.bin") == [None, "bytes=100000-"]
 
 
 def test_a_server_that_mixes_versions_is_found_out(server: Server) -> None:
@@ -155,10 +164,20 @@ def test_a_host_that_does_not_answer_is_asked_no_more() -> None:
     assert list(progress.unreachable) == [host]
 
 
-def test_a_certificate_that_cannot_be_verified_is_not_accepted(server: Server) -> None:
-    url = server.add("/a.bin", CONTENT).replace("http:", "https:")
-    with pytest.raises(UserError, match="its certificate cannot be trusted"):
-        transfer(Download(url), Progress())
+def test_a_certificate_that_cannot_be_verified_is_not_accepted(
+    server: Server, tmp_path: Path
+) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    kind = ["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(["openssl", *kind, *subject, *files], check=True, capture_output=True)
+    with serving((certificate, key)) as site:
+        url = site.add("/a.bin", CONTENT)
+        assert "its certificate cannot be trusted (" in mistake(url)
+        assert site.log == []
 
 
 def test_a_silent_server_is_asked_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,6 +199,10 @@ def test_declared_compression_is_not_undone(server: Server) -> None:
     packed = gzip.compress(b"a\tb\n" * 1000)
     url = server.add("/a.tsv.gz", packed, headers={"Content-Encoding": "gzip"})
     assert fetched(url) == packed
+
+
+def test_files_are_not_packed_on_the_way(server: Server) -> None:
+    assert fetched(server.add("/a.bin", CONTENT, packs=True)) == CONTENT
 
 
 def zipped(text: bytes) -> bytes:
@@ -278,19 +301,26 @@ def test_other_file_systems_are_read_by_fsspec(monkeypatch: pytest.MonkeyPatch) 
     assert "Protocol not known" in mistake("nonsense://bucket/a.tsv")
 
 
-def test_other_file_systems_are_resumed() -> None:
+@pytest.mark.parametrize("is_same", [True, False])
+def test_other_file_systems_are_resumed(is_same: bool) -> None:
     system = fsspec.filesystem("memory")
     system.pipe("/corpora/b.tsv", CONTENT)
     download = Download("memory://corpora/b.tsv")
-    came: list[int] = []
-    progress = Progress(lambda count: came.append(count))
     download.partial.parent.mkdir(parents=True)
     download.partial.write_bytes(b"x" * 1000)
-    version = system.info("/corpora/b.tsv")["created"]
+    version = system.info("/corpora/b.tsv")["created"] if is_same else "another"
     download.partial.with_name(f"{download.partial.name}.version").write_text(str(version))
-    transfer(download, progress)
-    assert download.path.read_bytes() == b"x" * 1000 + CONTENT[1000:]
-    assert came[0] == 1000
+    transfer(download, Progress())
+    beginning = b"x" * 1000 if is_same else CONTENT[:1000]
+    assert download.path.read_bytes() == beginning + CONTENT[1000:]
+
+
+def test_a_file_system_that_sends_too_little_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = fsspec.filesystem("memory")
+    system.pipe("/corpora/c.tsv", CONTENT)
+    facts = system.info("/corpora/c.tsv") | {"size": len(CONTENT) + 1}
+    monkeypatch.setattr(type(system), "info", lambda self, path: facts)
+    assert "cut off at 300,000 of 300,001 bytes" in mistake("memory://corpora/c.tsv")
 
 
 def test_an_unreadable_record_is_one_line(server: Server) -> None:

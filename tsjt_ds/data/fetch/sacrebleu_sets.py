@@ -83,7 +83,6 @@ def _extract(name: str, pair: str, key: str, target: Path) -> None:
             archive = work / "raw" / dataset._get_tarball_filename(download.url)
             shutil.copyfile(download.path, archive)
             _unpack(archive)
-        dataset.process_to_text(pair)
         Path(dataset.get_source_file(pair)).rename(work / "source")
         Path(dataset.get_reference_files(pair)[0]).rename(work / "reference")
     except (OSError, ValueError, tarfile.TarError, zipfile.BadZipFile, IndexError) as error:
