@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from peer_m2m100 import bucketed
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.config.data import SEGMENT_TAGS, DataConfig
@@ -32,14 +34,15 @@ Values = dict[str, Any]
 
 def data_config(prepared: PreparedData, row: tuple[int, int], values: Values) -> DataConfig:
     """A data section over all prepared pairs as they stand."""
-    files = dict.fromkeys(("train", "dev", "test"), "unused.{pair}")
-    return DataConfig(
-        prepared=str(prepared.directory),
-        pairs=list(prepared.manifest.pairs),
-        row_source_tokens=row[0],
-        row_target_tokens=row[1],
-        **files,
-        **values,
+    return DataConfig.model_validate(
+        {
+            "prepared": str(prepared.directory),
+            "pairs": list(prepared.manifest.pairs),
+            "row_source_tokens": row[0],
+            "row_target_tokens": row[1],
+            **dict.fromkeys(("train", "dev", "test"), "unused.{pair}"),
+            **values,
+        }
     )
 
 
@@ -83,9 +86,7 @@ def ours(spec: Values) -> Values:
 
 def peer(spec: Values) -> Values:
     """Target tokens a second of Hugging Face ``datasets`` behind torch's DataLoader."""
-    import datasets
-    from torch.utils.data import DataLoader
-
+    datasets: Any = import_module("datasets")
     datasets.disable_progress_bars()
     prepared = PreparedData.open(spec["prepared"])
     lengths = np.concatenate(
@@ -114,9 +115,11 @@ def tagged(directory: str) -> Iterator[dict[str, list[int]]]:
     tokenizer = prepared.tokenizer()
     for pair in prepared.manifest.pairs:
         tags = [tokenizer.language_id(code) for code in languages_of(pair)]
-        for sides in zip(*prepared.shards("train", pair), strict=True):
+        shards = prepared.shards("train", pair)
+        for index in range(len(shards[0])):
             source, target = (
-                [tag, *side.tolist(), EOS_ID] for tag, side in zip(tags, sides, strict=True)
+                [tag, *shard[index].tolist(), EOS_ID]
+                for tag, shard in zip(tags, shards, strict=True)
             )
             yield {"source": source, "target": target}
 
@@ -134,8 +137,11 @@ def collated(examples: list[dict[str, list[int]]]) -> list[Tensor]:
 def memory() -> Values:
     """Bytes that are the process's own now, and were resident at most, mapped files included."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    own, most = (int(re.search(rf"{key}:\s+(\d+)", status)[1]) for key in ("RssAnon", "VmHWM"))
-    return {"own_bytes": own * 1024, "peak_bytes": most * 1024}
+    kilobytes = dict(re.findall(r"(\w+):\s+(\d+) kB", status))
+    return {
+        "own_bytes": int(kilobytes["RssAnon"]) * 1024,
+        "peak_bytes": int(kilobytes["VmHWM"]) * 1024,
+    }
 
 
 ARMS = {"start": start, "verify": verify, "ours": ours, "peer": peer}
