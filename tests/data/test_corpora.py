@@ -110,6 +110,7 @@ def test_a_name_that_exists_is_no_pattern(tmp_path: Path) -> None:
         ("x.parquet", "parquet"),
         ({"file": "x.tmx", "format": "tsv"}, "tsv"),
         ({"source": "x.{source}", "target": "x.{target}.gz"}, "text"),
+        ({"source": "x.{source}", "target": "x.tsv"}, "text"),
         ({"source": "src.{source}.sgm", "target": "ref.{target}.sgm"}, "sgm"),
     ],
 )

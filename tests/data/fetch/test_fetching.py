@@ -184,6 +184,22 @@ def test_sets_that_sacrebleu_has_not(
         quietly(make({"sacrebleu": name}), ways)
 
 
+def test_a_cache_that_has_all_is_not_written_to(
+    make: Callable[..., DataConfig],
+    ways: Ways,
+    server: Server,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sacrebleu.dataset.DATASETS, "wmt17/dev", small_set(server))
+    fsspec.filesystem("memory").pipe("/one/a.tsv", b"x\ty\n")
+    config = make([{"sacrebleu": "wmt17/dev"}, "memory://one/*.tsv"], "en-lv")
+    quietly(config, ways)
+    times = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+    quietly(config, ways)
+    assert times == {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+
+
 def test_own_files_are_fetched_over_http(
     make: Callable[..., DataConfig], ways: Ways, server: Server
 ) -> None:

@@ -1,11 +1,13 @@
 """mtdata's own index, looked up."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.data.fetch.conftest import REFUSED, Lookup
-from tsjt_ds.data.fetch.mtdata_index import Entry
+from tsjt_ds.data.fetch.mtdata_index import Entry, index_file, look_up
+from tsjt_ds.errors import UserError
 
 
 def test_archive_members_columns_and_order_of_sides(lookup: Lookup) -> None:
@@ -38,3 +40,13 @@ def test_a_region_may_be_left_open(lookup: Lookup) -> None:
     entry = lookup("Statmt-ccaligned-1-eng-fin_FI", "fi-en")
     assert isinstance(entry, Entry)
     assert entry.swapped
+
+
+def test_an_index_that_cannot_be_read_is_one_line(cache: Path) -> None:
+    index_file().parent.mkdir(parents=True)
+    index_file().write_bytes(b"no pickle")
+    with pytest.raises(
+        UserError, match=r"index\..*\.pickle: .* \(delete it to make it anew"
+    ) as error:
+        look_up([("Statmt-europarl-9-deu-eng", "en-de")])
+    assert "\n" not in str(error.value)

@@ -15,7 +15,7 @@ from tsjt_ds.config.data import DataConfig
 from tsjt_ds.data.fetch.download import Download, Record, read_record, sha256_of
 from tsjt_ds.data.fetch.lock import check_lock, read_lock, write_lock
 from tsjt_ds.data.fetch.mtdata_index import index_file
-from tsjt_ds.data.fetch.needs import needs_of, uses_mtdata
+from tsjt_ds.data.fetch.needs import Need, needs_of, uses_mtdata
 from tsjt_ds.data.fetch.own_files import reads_standard_input, spool
 from tsjt_ds.data.fetch.plan import Plan, by_host, plan_of
 from tsjt_ds.data.fetch.transfer import Progress, StoppedError, transfer
@@ -72,11 +72,20 @@ def fetch(config: DataConfig, ways: Ways, say: Callable[[str], None] = print) ->
     records = _verified(plan) + _fetched(plan)
     if lock is not None:
         check_lock(lock, ways.lock, records)
-    for need in needs:
-        need.settle()
+    _settle(needs)
     if ways.write_lock:
         write_lock(ways.lock, records)
         say(f"{ways.lock}: {len(records)} files")
+
+
+def _settle(needs: list[Need]) -> None:
+    try:
+        for need in needs:
+            need.settle()
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: {error.strerror} (make room, or make it writable)"
+        ) from None
 
 
 def _require_all(plan: Plan) -> None:

@@ -8,9 +8,11 @@ import concurrent.futures
 import importlib.metadata
 import multiprocessing
 import os
+import pickle
 import shutil
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 from tsjt_ds.config.corpora import ALIGNED_FORMATS, Format, languages_of
 from tsjt_ds.config.schema import nearest
 from tsjt_ds.data.fetch.located import cache_directory
+from tsjt_ds.errors import UserError
 
 _FORMATS: dict[str, Format] = {
     "tsv": "tsv",
@@ -60,10 +63,19 @@ def look_up(wanted: Sequence[tuple[str, str]]) -> list[Entry | str]:
     """The entry of each (identifier, language pair), or one line that says why there is none.
 
     It works in a process of its own: the index takes half a gigabyte, and mtdata redirects logging.
+
+    Raises:
+        UserError: the index cannot be made, or read.
     """
     spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        return pool.submit(_look_up, list(wanted), index_file()).result()
+    try:
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+            return pool.submit(_look_up, list(wanted), index_file()).result()
+    except (OSError, EOFError, pickle.UnpicklingError, BrokenProcessPool) as error:
+        raise UserError(
+            f"{index_file()}: {error} (delete it to make it anew; its directory must be writable, "
+            "and half a gigabyte of memory free)"
+        ) from None
 
 
 def _look_up(wanted: list[tuple[str, str]], file: Path) -> list[Entry | str]:

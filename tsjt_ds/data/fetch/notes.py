@@ -20,11 +20,14 @@ class NotFetchedError(UserError):
 
 
 def write_note(name: str, value: Any) -> None:
-    """Keep a value of JSON's kinds under a name."""
+    """Keep a value of JSON's kinds under a name; what is kept already is not written again."""
     file = _file(name)
+    text = json.dumps({name: value}, indent=1) + "\n"
+    if file.exists() and file.read_text(encoding="utf-8") == text:
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.{os.getpid()}")
-    partial.write_text(json.dumps({name: value}, indent=1) + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(file)
 
 

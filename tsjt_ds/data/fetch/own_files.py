@@ -127,7 +127,9 @@ def _format(
 ) -> Format:
     """By the endings of the names; TSV for unknown ones, plain text for two files."""
     default: Format = "tsv" if corpus.file else "text"
-    formats = {format_of(part.path.name) or default for side in sides for part in side}
+    told = {format_of(part.path.name) for side in sides for part in side}
+    # Two aligned files of lines may be called .tsv.
+    formats = {default if form in (None, "tsv") else form for form in told}
     if len(formats) > 1:
         raise UserError(
             f"{key}: the files of {' and '.join(names)} have different formats: "

@@ -61,6 +61,8 @@ def extract(name: str, pair: str, key: str) -> None:
         UserError: sacreBLEU cannot read them.
     """
     directory = _directory(name, pair)
+    if directory.exists():
+        return
     directory.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(directory.with_name(f"{pair}.lock")):
         if not directory.exists():
