@@ -1,5 +1,6 @@
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,3 +73,19 @@ def test_damaged_gzip_is_refused(tmp_path: Path) -> None:
     file.write_bytes(gzip.compress(b"a\tb\n" * 1000)[:-12])
     with pytest.raises(UserError, match=r"x\.tsv\.gz: damaged or cut short"):
         read(file)
+
+
+@pytest.mark.parametrize("columns", [("en", "de"), (0, -1)])
+def test_columns_of_tsv_are_numbers(tmp_path: Path, columns: Any) -> None:
+    (tmp_path / "x.tsv").write_bytes(b"a\tb\n")
+    corpus = CorpusFiles("data.dev", "en-de", "tsv", ((Part(tmp_path / "x.tsv"),),), columns)
+    with pytest.raises(UserError, match=r"^data\.dev\.columns: not numbers of TSV columns \(give"):
+        list(read_pairs(corpus, PairReport()))
+
+
+def test_columns_are_chosen_by_number(tmp_path: Path) -> None:
+    (tmp_path / "x.tsv").write_bytes(b"a\tb\tc\td\ne\tf\tg\nh\ti\n")
+    report = PairReport()
+    corpus = CorpusFiles("data.dev", "en-de", "tsv", ((Part(tmp_path / "x.tsv"),),), (2, 0))
+    assert list(read_pairs(corpus, report)) == [("c", "a"), ("g", "e")]
+    assert (report.read, report.skipped[NO_TAB]) == (3, 1)

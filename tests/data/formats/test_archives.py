@@ -123,3 +123,14 @@ def test_hostile_archives_take_no_memory(tmp_path: Path) -> None:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 16 << 20, (ending, member)
+
+
+def test_headers_are_not_kept(tmp_path: Path) -> None:
+    file = tmp_path / "x.tar"
+    file.write_bytes(tar({str(number): b"" for number in range(6000)}))
+    tracemalloc.start()
+    with pytest.raises(UserError, match="no member 'x'"):
+        read("tsv", Part(file, "x"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 << 20

@@ -22,29 +22,27 @@ def read_jsonl(parts: tuple[Part, ...], corpus: CorpusFiles) -> Iterator[Record]
     fields = [str(column) for column in corpus.columns or languages_of(corpus.pair)]
     with open_part(parts[0]) as stream:
         for number, line in enumerate(text_lines(stream, name), start=1):
-            place = f"{name}:{number}"
-            if isinstance(line, BadLine):
-                yield Rejected(line.reason, place)
-            else:
-                yield _record(line, fields, place)
+            pair = line.reason if isinstance(line, BadLine) else _pair(line, fields)
+            yield Rejected(pair, f"{name}:{number}") if isinstance(pair, str) else pair
 
 
-def _record(line: str, fields: list[str], place: str) -> Record:
+def _pair(line: str, fields: list[str]) -> tuple[str, str] | str:
+    """Source and target, or the reason why there are none."""
     if not line.strip():
-        return Rejected(EMPTY, place)
+        return EMPTY
     try:
         value = json.loads(line)
-        source, target = (_field(value, field) for field in fields)
+        source, target = _field(value, fields[0]), _field(value, fields[1])
     except (ValueError, LookupError, RecursionError):
-        return Rejected(MALFORMED, place)
+        return MALFORMED
     if source is None or target is None:
-        return Rejected(EMPTY, place)
+        return EMPTY
     if not isinstance(source, str) or not isinstance(target, str):
-        return Rejected(MALFORMED, place)
+        return MALFORMED
     try:
         (source + target).encode()
     except UnicodeEncodeError:  # half of a pair of surrogates
-        return Rejected(INVALID_UTF8, place)
+        return INVALID_UTF8
     return one_line(source), one_line(target)
 
 

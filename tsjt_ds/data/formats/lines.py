@@ -1,7 +1,7 @@
 """The lines of UTF-8 text, in bounded memory."""
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import BinaryIO
@@ -44,22 +44,23 @@ def text_lines(stream: BinaryIO, name: str, errors: str = "strict") -> Iterator[
     return chain.from_iterable(_line_lists(stream, name, errors))
 
 
-def _line_lists(stream: BinaryIO, name: str, errors: str) -> Iterator[list[str | BadLine]]:
+def _line_lists(stream: BinaryIO, name: str, errors: str) -> Iterator[Sequence[str | BadLine]]:
     for block in _blocks(stream, name):
         if block is None:
             yield [BadLine(TOO_LONG)]
             continue
+        block = block.replace(b"\r\n", b"\n").removesuffix(b"\r")
         try:
             text = block.decode("utf-8", errors)
         except UnicodeDecodeError:
             yield list(map(_line, block.split(b"\n")))
         else:
-            yield [*text.replace("\r\n", "\n").removesuffix("\r").split("\n")]
+            yield text.split("\n")
 
 
 def _line(line: bytes) -> str | BadLine:
     try:
-        return line.removesuffix(b"\r").decode("utf-8")
+        return line.decode("utf-8")
     except UnicodeDecodeError:
         return BadLine(INVALID_UTF8)
 

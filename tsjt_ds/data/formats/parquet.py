@@ -90,7 +90,8 @@ def _records(rows: Any, columns: list[str], name: str) -> Iterator[Record]:
     for batch in rows:
         for source, target in zip(*(_values(batch, column) for column in columns), strict=True):
             number += 1
-            yield _record(source, target, f"{name}: row {number}")
+            pair = _pair(source, target)
+            yield Rejected(pair, f"{name}: row {number}") if isinstance(pair, str) else pair
 
 
 def _values(batch: Any, column: str) -> Iterator[_Value]:
@@ -106,10 +107,11 @@ def _values(batch: Any, column: str) -> Iterator[_Value]:
     binary = pyarrow.large_binary()
     if not pyarrow.types.is_dictionary(array.type):
         return iter(array.cast(binary).to_pylist())
-    values = array.dictionary.cast(binary)
+    values = array.dictionary
     longest = compute.max(compute.binary_length(values)).as_py() or 0
     if longest <= MAX_LINE_BYTES:
-        return iter(values.take(array.indices).to_pylist())
+        return iter(values.take(array.indices).cast(binary).to_pylist())
+    values = values.cast(binary)
     return (_value(values, index) for index in array.indices.to_pylist())
 
 
@@ -119,14 +121,15 @@ def _value(values: Any, index: int | None) -> _Value:
     return TOO_LONG if len(values[index].as_buffer()) > MAX_LINE_BYTES else values[index].as_py()
 
 
-def _record(source: _Value, target: _Value, place: str) -> Record:
+def _pair(source: _Value, target: _Value) -> tuple[str, str] | str:
+    """Source and target, or the reason why there are none."""
     if source is None or target is None:
-        return Rejected(EMPTY, place)
+        return EMPTY
     if isinstance(source, str) or isinstance(target, str):
-        return Rejected(TOO_LONG, place)
+        return TOO_LONG
     if max(len(source), len(target)) > MAX_LINE_BYTES:
-        return Rejected(TOO_LONG, place)
+        return TOO_LONG
     try:
         return one_line(source.decode()), one_line(target.decode())
     except UnicodeDecodeError:
-        return Rejected(INVALID_UTF8, place)
+        return INVALID_UTF8

@@ -14,20 +14,25 @@ from tsjt_ds.errors import UserError
 def read_tsv(parts: tuple[Part, ...], corpus: CorpusFiles) -> Iterator[Record]:
     """The columns of each line that ``corpus.columns`` numbers; default: the first two."""
     name = part_name(parts[0])
-    source, target = corpus.columns or (0, 1)
-    if not isinstance(source, int) or not isinstance(target, int):
-        raise UserError(f"{corpus.key}.columns: a TSV file has no field names (give numbers)")
-    last = max(source, target)
+    source, target = _columns(corpus)
+    splits = max(source, target) + 1
     with open_part(parts[0]) as stream:
         for number, line in enumerate(text_lines(stream, name), start=1):
             if isinstance(line, BadLine):
                 yield Rejected(line.reason, f"{name}:{number}")
                 continue
-            columns = line.split("\t", last + 1)
-            if len(columns) > last:
+            columns = line.split("\t", splits)
+            try:
                 yield columns[source], columns[target]
-            else:
+            except IndexError:
                 yield Rejected(NO_TAB, f"{name}:{number}")
+
+
+def _columns(corpus: CorpusFiles) -> tuple[int, int]:
+    source, target = corpus.columns or (0, 1)
+    if not isinstance(source, int) or not isinstance(target, int) or min(source, target) < 0:
+        raise UserError(f"{corpus.key}.columns: not numbers of TSV columns (give them from 0)")
+    return source, target
 
 
 def read_text(parts: tuple[Part, ...], corpus: CorpusFiles) -> Iterator[Record]:
