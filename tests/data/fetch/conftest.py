@@ -3,11 +3,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.fetch.checks import PAIRS
 from tests.data.fetch.mtdata_part import write_part
 from tests.data.fetch.server import Server, serving
-from tests.data.fetch.wmt_files import SERVED
+from tests.data.fetch.wmt_files import SERVED, tsv
+from tsjt_ds.config.data import DataConfig
 from tsjt_ds.config.recipe import load_recipe
 from tsjt_ds.data.fetch import transfer
+from tsjt_ds.data.fetch.fetching import Ways
 from tsjt_ds.data.fetch.located import CACHE_VARIABLE
 from tsjt_ds.data.fetch.mtdata_index import Entry, index_file, look_up
 
@@ -70,3 +73,27 @@ def lookup(tmp_path_factory: pytest.TempPathFactory) -> Lookup:
         write_part(index_file())
         found = dict(zip(LOOKED_UP, look_up(LOOKED_UP), strict=True))
     return lambda identifier, pair: found[identifier, pair]
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    """Somewhere a dev and test set lie."""
+    (tmp_path / "held.tsv").write_text(tsv(PAIRS), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def make(local: Path) -> Callable[..., DataConfig]:
+    """A data section of one pair."""
+
+    def config(train: object, pair: str = "en-de", **values: object) -> DataConfig:
+        held = str(local / "held.tsv")
+        fields = {"prepared": str(local / "prepared"), "pairs": [pair], "dev": held, "test": held}
+        return DataConfig.model_validate({**fields, "train": train, **values})
+
+    return config
+
+
+@pytest.fixture
+def ways(tmp_path: Path) -> Ways:
+    return Ways(tmp_path / "recipe.lock.json")

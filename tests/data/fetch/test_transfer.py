@@ -5,47 +5,23 @@ import io
 import lzma
 import random
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
 
-import fsspec
 import pytest
 
+from tests.data.fetch.checks import CONTENT, fetched, mistake
 from tests.data.fetch.server import Server, serving
 from tsjt_ds.data.fetch import transfer as transfers
 from tsjt_ds.data.fetch import transport
-from tsjt_ds.data.fetch.download import Download, read_record, sha256_of
+from tsjt_ds.data.fetch.download import Download
 from tsjt_ds.data.fetch.transfer import ATTEMPTS, Progress, StoppedError, transfer
 from tsjt_ds.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("cache", "_no_waiting")
-
-CONTENT = random.Random(0).randbytes(300_000)
-
-
-def fetched(url: str, **download: str) -> bytes:
-    """What lies in the cache afterwards, of which the record must be true."""
-    wanted = Download(url, **download)
-    record = transfer(wanted, Progress())
-    content = wanted.path.read_bytes()
-    assert record == read_record(wanted)
-    assert (record.url, record.size) == (url, len(content))
-    assert record.sha256 == sha256_of(wanted.path)
-    left = {file.name for file in wanted.path.parent.iterdir()} - {f"{wanted.path.name}.lock"}
-    assert left == {wanted.path.name, f"{wanted.path.name}.json"}
-    return content
-
-
-def mistake(url: str, **download: str) -> str:
-    with pytest.raises(UserError) as error:
-        transfer(Download(url, **download), Progress())
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def test_a_file_is_fetched_once(server: Server) -> None:
@@ -259,95 +235,8 @@ def test_a_stopped_transfer_can_be_resumed(server: Server) -> None:
     assert server.gets("/a.bin") == [None, f"bytes={there}-"]
 
 
-CHILD = """
-import sys
-from tsjt_ds.data.fetch.download import Download
-from tsjt_ds.data.fetch.transfer import Progress, transfer
-print(transfer(Download(sys.argv[1]), Progress()).sha256)
-"""
-
-
-def test_after_a_kill_only_the_rest_is_asked_for(server: Server) -> None:
-    url = server.add("/a.bin", CONTENT, pause=0.02, piece=10_000)
-    with subprocess.Popen([sys.executable, "-c", CHILD, url]) as child:
-        partial = Download(url).partial
-        while not partial.exists() or partial.stat().st_size < 20_000:
-            time.sleep(0.01)
-        child.send_signal(signal.SIGKILL)
-    there = partial.stat().st_size
-    assert 0 < there < len(CONTENT)
-    server.pages["/a.bin"].pause = 0.0
-    assert fetched(url) == CONTENT
-    assert server.gets("/a.bin") == [None, f"bytes={there}-"]
-
-
-def test_two_processes_at_once_fetch_once(server: Server) -> None:
-    url = server.add("/a.bin", CONTENT, pause=0.05, piece=20_000)
-    command = [sys.executable, "-c", CHILD, url]
-    children = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
-    sums = {child.communicate(timeout=60)[0].decode().strip() for child in children}
-    assert sums == {sha256_of(Download(url).path)}
-    assert server.gets("/a.bin") == [None]
-
-
-def test_other_file_systems_are_read_by_fsspec(monkeypatch: pytest.MonkeyPatch) -> None:
-    system = fsspec.filesystem("memory")
-    system.pipe("/corpora/a.tsv", CONTENT)
-    assert fetched("memory://corpora/a.tsv") == CONTENT
-    assert mistake("memory://corpora/none.tsv").startswith(
-        "memory://corpora/none.tsv: no such file"
-    )
-    assert "ossfs" in mistake("oss://bucket/a.tsv")
-    assert "Protocol not known" in mistake("nonsense://bucket/a.tsv")
-
-
-@pytest.mark.parametrize("is_same", [True, False])
-def test_other_file_systems_are_resumed(is_same: bool) -> None:
-    system = fsspec.filesystem("memory")
-    system.pipe("/corpora/b.tsv", CONTENT)
-    download = Download("memory://corpora/b.tsv")
-    download.partial.parent.mkdir(parents=True)
-    download.partial.write_bytes(b"x" * 1000)
-    version = system.info("/corpora/b.tsv")["created"] if is_same else "another"
-    download.partial.with_name(f"{download.partial.name}.version").write_text(str(version))
-    transfer(download, Progress())
-    beginning = b"x" * 1000 if is_same else CONTENT[:1000]
-    assert download.path.read_bytes() == beginning + CONTENT[1000:]
-
-
-def test_a_file_system_that_sends_too_little_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    system = fsspec.filesystem("memory")
-    system.pipe("/corpora/c.tsv", CONTENT)
-    facts = system.info("/corpora/c.tsv") | {"size": len(CONTENT) + 1}
-    monkeypatch.setattr(type(system), "info", lambda self, path: facts)
-    assert "cut off at 300,000 of 300,001 bytes" in mistake("memory://corpora/c.tsv")
-
-
 def test_an_unreadable_record_is_one_line(server: Server) -> None:
     url = server.add("/a.bin", CONTENT)
     fetched(url)
     Path(f"{Download(url).path}.json").write_text("{")
     assert "unreadable record (delete" in mistake(url)
-
-
-@pytest.mark.parametrize(
-    ("url", "name"),
-    [
-        ("https://a.org/x/corpus.tsv.gz", "corpus.tsv.gz"),
-        ("https://a.org/..%2f..%2fetc%2fpasswd", "passwd"),
-        ("https://a.org/x/%2e%2e", "file"),
-        ("https://a.org/", "file"),
-        ("https://a.org/get?id=../../x", "get"),
-        ("s3://bucket/a/b.parquet", "b.parquet"),
-    ],
-)
-def test_names_in_the_cache_stay_below_it(cache: Path, url: str, name: str) -> None:
-    path = Download(url).path
-    assert path.name == name
-    assert path.resolve().is_relative_to(cache / "files")
-    assert path != Download(f"{url}?other").path
-
-
-def test_what_it_is_becomes_the_name() -> None:
-    assert Download("https://a.org/uc?id=1", "tar.gz").path.name == "uc.tar.gz"
-    assert Download("https://a.org/a.txt.gz", "tsv.gz").path.name == "a.txt.gz"
