@@ -11,11 +11,11 @@ from pathlib import Path
 from tests.fuzz.check import Tally
 from tests.fuzz.fuzzing import fuzz
 
-_ROUND = 5000
+_ROUND = 2500
 
 
 def main() -> None:
-    """Fuzz, and write the tally after every 5000 inputs; hypothesis shows a failure."""
+    """Fuzz, and write the tally after every 2500 inputs; hypothesis shows a failure."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
