@@ -11,6 +11,7 @@ _FORMATS: dict[str, Format] = {
     ".tsv": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "jsonl",
     ".parquet": "parquet",
     ".tmx": "tmx",
     ".sgm": "sgm",
