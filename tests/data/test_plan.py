@@ -249,7 +249,7 @@ def test_a_resumed_plan_packs_the_blocks_of_its_step_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_module, "_SPARED", 0.0)
-    kept = RowCounts([tmp_path], {"seed": 1})
+    kept = RowCounts(tmp_path, [], {"seed": 1})
     walked = make_plan(row_counts=kept)
     steps = [as_lists(walked, step) for step in range(150)]
     resumed = make_plan(row_counts=kept)
@@ -263,7 +263,7 @@ def test_a_resumed_plan_packs_the_blocks_of_its_step_alone(
 
 
 def test_row_counts_that_do_not_fit_the_data_are_told(tmp_path: Path) -> None:
-    kept = RowCounts([tmp_path], {"seed": 1})
+    kept = RowCounts(tmp_path, [], {"seed": 1})
     kept.save([5, 5, 5])
     with pytest.raises(UserError, match=r"plan-\w+\.json: does not fit the data \(delete it\)"):
         make_plan(row_counts=kept).rows(0)

@@ -9,20 +9,20 @@ PLAN = {"seed": 1, "row_tokens": [128, 128]}
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
-    counts = RowCounts([tmp_path], PLAN)
+    counts = RowCounts(tmp_path, [], PLAN)
     assert counts.load() == []
     counts.save([7, 8, 9])
-    assert RowCounts([tmp_path], PLAN).load() == [7, 8, 9]
+    assert RowCounts(tmp_path, [], PLAN).load() == [7, 8, 9]
     counts.save([7])
     assert counts.load() == [7, 8, 9]
     assert [file.name for file in tmp_path.iterdir()] == [counts.files[0].name]
 
 
 def test_another_plan_has_other_counts(tmp_path: Path) -> None:
-    RowCounts([tmp_path], PLAN).save([7])
-    other = RowCounts([tmp_path], {**PLAN, "seed": 2})
+    RowCounts(tmp_path, [], PLAN).save([7])
+    other = RowCounts(tmp_path, [], {**PLAN, "seed": 2})
     assert other.load() == []
-    RowCounts([tmp_path], PLAN).files[0].rename(other.files[0])
+    RowCounts(tmp_path, [], PLAN).files[0].rename(other.files[0])
     assert other.load() == []
 
 
@@ -39,7 +39,7 @@ def test_another_plan_has_other_counts(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_counts_for_nothing(tmp_path: Path, damage: object) -> None:
-    counts = RowCounts([tmp_path], PLAN)
+    counts = RowCounts(tmp_path, [], PLAN)
     counts.save([7, 8])
     text = counts.files[0].read_text()
     counts.files[0].write_text(damage(text))  # type: ignore[operator]
@@ -48,15 +48,15 @@ def test_a_damaged_file_counts_for_nothing(tmp_path: Path, damage: object) -> No
     assert counts.load() == [7, 8]
 
 
-def test_where_one_directory_cannot_be_written_the_next_is(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    counts = RowCounts([tmp_path / "file" / "prepared", tmp_path / "cache" / "plans"], PLAN)
+def test_where_the_directory_cannot_be_written_the_cache_is(tmp_path: Path) -> None:
+    counts = RowCounts(tmp_path / "gone", [tmp_path / "cache" / "plans"], PLAN)
     counts.save([7])
     assert counts.load() == [7]
     assert counts.files[1].is_file()
-    nowhere = RowCounts([tmp_path / "file" / "prepared"], PLAN)
+    nowhere = RowCounts(tmp_path / "gone", [], PLAN)
     nowhere.save([7])
     assert nowhere.load() == []
+    assert not (tmp_path / "gone").exists()
 
 
 def test_the_user_says_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,4 +232,4 @@ def _row_counts(
         "seed": seed,
         "block_pairs": BLOCK_PAIRS,
     }
-    return RowCounts([prepared.directory, *user_caches()], decisive)
+    return RowCounts(prepared.directory, user_caches(), decisive)

@@ -8,11 +8,11 @@ not.
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 PLAN_VERSION = 1
 """Goes up with any change of code that gives the same data and settings another plan."""
@@ -22,13 +22,15 @@ class RowCounts:
     """The file of one plan; several processes may read and write it at the same time.
 
     Args:
-        directories: where it may be; it is written to the first that lets it.
+        directory: where it is kept if that can be written to.
+        caches: where else it may be; they are made if need be.
         plan: all that decides the plan, as plain JSON values.
     """
 
-    def __init__(self, directories: Sequence[Path], plan: dict[str, Any]) -> None:
+    def __init__(self, directory: Path, caches: Sequence[Path], plan: dict[str, Any]) -> None:
         self._key = _digest({"version": PLAN_VERSION, **plan})
-        self.files = [directory / f"plan-{self._key[:16]}.json" for directory in directories]
+        self._caches = caches
+        self.files = [each / f"plan-{self._key[:16]}.json" for each in (directory, *caches)]
 
     def load(self) -> list[int]:
         """Rows of the plan's first blocks, as many as are known."""
@@ -42,6 +44,8 @@ class RowCounts:
         text = json.dumps({**content, "sha256": _digest(content)})
         for file in self.files:
             with suppress(OSError):
+                if file.parent in self._caches:
+                    file.parent.mkdir(parents=True, exist_ok=True)
                 _replace(file, text)
                 return
 
@@ -65,15 +69,13 @@ def user_caches() -> list[Path]:
 
 def _replace(file: Path, text: str) -> None:
     """Write a file so that a reader sees all of it or none."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=file.name, delete=False) as new:
-        try:
-            new.write(text)
-            new.flush()
-            os.replace(new.name, file)
-        except OSError:
-            os.unlink(new.name)
-            raise
+    partial = file.with_name(f"{file.name}.{uuid4().hex}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(file)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _digest(values: dict[str, Any]) -> str:
