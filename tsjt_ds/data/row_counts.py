@@ -7,12 +7,13 @@ not.
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+from tsjt_ds.data.fetch.located import cache_directory
 
 PLAN_VERSION = 1
 """Goes up with any change of code that gives the same data and settings another plan."""
@@ -62,8 +63,7 @@ class RowCounts:
 def user_caches() -> list[Path]:
     """Where a plan's file may be when the prepared directory is read-only; none without a home."""
     with suppress(RuntimeError):
-        home = os.environ.get("TSJT_CACHE") or Path.home() / ".cache" / "tsjt_ds"
-        return [Path(home, "plans")]
+        return [cache_directory() / "plans"]
     return []
 
 
