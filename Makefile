@@ -25,8 +25,9 @@ quickstart: $(INSTALLED)
 ablation: $(INSTALLED)
 	$(BIN)/python launchers/ablation.py recipes/lo10/ablation.yaml --size $(SIZE) $(ARGS)
 
+# Two files of tests at a time: most of them leave one of two cores idle.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The variables it goes by are told in its first lines.
 test-image:
