@@ -8,6 +8,7 @@ Runs under a Python that has the peer, and needs nothing of ours:
 import argparse
 import json
 import multiprocessing
+import resource
 import subprocess
 import sys
 import time
@@ -47,7 +48,7 @@ def fairseq(args: argparse.Namespace) -> int:
 def datasets(args: argparse.Namespace) -> int:
     """``datasets`` maps the fast tokenizer over batches and saves Arrow files."""
     import tokenizers
-    from datasets import Dataset, disable_progress_bars
+    from datasets import Dataset, disable_progress_bars  # type: ignore[import-not-found]
 
     disable_progress_bars()
     tokenizer = tokenizers.Tokenizer.from_file(str(args.model.with_suffix(".json")))
@@ -101,7 +102,7 @@ def _pairs(files: tuple[Path, Path]) -> Iterator[dict[str, str]]:
 
 
 def main() -> None:
-    """Run one peer and print its seconds and tokens as JSON."""
+    """Run one peer and print its seconds, on the clock and of the cores, and tokens as JSON."""
     peers = {"fairseq": fairseq, "datasets": datasets, "megatron": megatron}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("peer", choices=peers)
@@ -113,7 +114,10 @@ def main() -> None:
     args.output.mkdir(parents=True)
     start = time.perf_counter()
     tokens = peers[args.peer](args)
-    print(json.dumps({"seconds": time.perf_counter() - start, "tokens": tokens}))
+    seconds = time.perf_counter() - start
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(used.ru_utime + used.ru_stime for used in usage)
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "tokens": tokens}))
 
 
 if __name__ == "__main__":

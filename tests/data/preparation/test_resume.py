@@ -111,7 +111,7 @@ def test_only_what_is_not_done_is_done_again(
     assert not list(tmp_path.glob("prepared.*"))
 
 
-def test_other_inputs_begin_anew_and_another_tokenizer_does_not(
+def test_clean_text_outlives_another_tokenizer(
     make_recipe: MakeRecipe, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
     recipe = make_recipe(tmp_path)
@@ -122,22 +122,28 @@ def test_other_inputs_begin_anew_and_another_tokenizer_does_not(
             prepare(recipe.model_copy(update={"tokenizer": other}), say=silent, workers=1)
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        assert not (cleaned := interrupt_after(patch, CleanTask, 1000))
-        interrupt_after(patch, TokeniseTask, 9)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(recipe, say=said.append, workers=1)
+        cleaned = interrupt_after(patch, CleanTask, 1000)
+        prepare(recipe, say=said.append, workers=1)
     assert cleaned == []
     assert "another tokenizer or lengths; clean text is taken up" in said[0]
+    assert contents(recipe) == whole
+
+
+def test_other_inputs_begin_anew(
+    make_recipe: MakeRecipe, tmp_path: Path, whole: dict[str, bytes]
+) -> None:
+    recipe = make_recipe(tmp_path)
     train = tmp_path / "train.en-de.tsv"
     text = train.read_text()
-    train.write_text(text + "ba\tBA BE\n")
+    train.write_text(f"ba\tBA BE\n{text}")
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(patch, CleanTask, 3)
         with pytest.raises(KeyboardInterrupt):
-            prepare(recipe, say=said.append, workers=1)
-    assert "does not match, begun anew" in said[-1]
+            prepare(recipe, say=silent, workers=1)
     train.write_text(text)
-    prepare(recipe, say=silent, workers=1)
+    said: list[str] = []
+    prepare(recipe, say=said.append, workers=1)
+    assert "does not match, begun anew" in said[0]
     assert contents(recipe) == whole
 
 
