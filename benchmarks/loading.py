@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -44,15 +45,24 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write the tables."""
     args = _parser().parse_args(arguments)
     base = PreparedData.open(args.prepared)
-    row = row_of(base)
-    blocks = [head(args, base, row), padding(base, row), loading(args, base, row)]
-    blocks += [starts(args, base, row, millions) for millions in args.millions]
-    text = "\n\n".join(blocks) + "\n"
-    print(text, end="")
+    blocks = []
+    for block in measured(args, base):
+        print(block, end="\n\n", flush=True)
+        blocks.append(block)
     args.results.mkdir(parents=True, exist_ok=True)
     file = args.results / f"{datetime.now(UTC):%Y-%m-%d}-loading.txt"
-    file.write_text(text, encoding="utf-8")
+    file.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
     return 0
+
+
+def measured(args: argparse.Namespace, base: PreparedData) -> Iterator[str]:
+    """The tables, one after another."""
+    row = row_of(base)
+    yield head(args, base, row)
+    yield padding(base, row)
+    yield loading(args, base, row)
+    for millions in args.millions:
+        yield starts(args, base, row, millions)
 
 
 def _parser() -> argparse.ArgumentParser:
