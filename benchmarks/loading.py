@@ -63,6 +63,7 @@ def measured(args: argparse.Namespace, base: PreparedData) -> Iterator[str]:
     yield loading(args, base, row)
     for millions in args.millions:
         yield starts(args, base, row, millions)
+    yield f"load average of the machine's last 15 minutes: {os.getloadavg()[2]:.1f}"
 
 
 def _parser() -> argparse.ArgumentParser:
