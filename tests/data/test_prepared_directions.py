@@ -121,3 +121,13 @@ def test_a_file_is_read_again_only_if_it_may_have_changed(
     assert len(read) == 3
     file.write_text("two")
     assert Checksums([memory]).records([file]) != records
+
+
+def test_new_dev_text_is_kept_out_of_training(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe(tmp_path)
+    prepared = prepare(recipe, say=silent)
+    source, target = next(trained_text(recipe.data, prepared, "en-de"))
+    with (tmp_path / "dev.en-de.tsv").open("a") as dev:
+        dev.write(f"{source}\tlu lu\n")
+    again = prepare(recipe, overwrite=True, say=silent)
+    assert (source, target) not in list(trained_text(recipe.data, again, "en-de"))

@@ -65,9 +65,12 @@ class CleanTask:
         return self.output
 
 
+_held_out = lru_cache(maxsize=1)(held_out_keys)
+
+
 @lru_cache(maxsize=1)
 def _rules(pair: str, config: CleaningConfig, held_out: Path) -> PairRules:
-    return PairRules(pair, config, held_out_keys(held_out))
+    return PairRules(pair, config, _held_out(held_out))
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,9 @@ class CleanText:
         Raises:
             UserError: see :func:`tsjt_ds.data.readers.read_pairs`.
         """
+        # Of an earlier preparation in this process, perhaps with other dev and test text.
+        _rules.cache_clear()
+        _held_out.cache_clear()
         corpora = {pair: corpora_of(self._config, "train", pair) for pair in self._config.pairs}
         share = ReadShare(p for of_pair in corpora.values() for c in of_pair for p in c.paths)
         for pair, of_pair in corpora.items():

@@ -1,6 +1,5 @@
 """The text of dev and test sets: kept as it is, and kept out of training."""
 
-from functools import lru_cache
 from pathlib import Path
 
 from tsjt_ds.config.corpora import languages_of
@@ -39,7 +38,6 @@ def copy_held_out(
     return reports
 
 
-@lru_cache(maxsize=1)
 def held_out_keys(directory: Path) -> dict[str, set[bytes]]:
     """What no training text of each language may match, of all dev and test sets in a directory.
 

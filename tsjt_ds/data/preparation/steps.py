@@ -9,7 +9,7 @@ import numpy as np
 from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.config.data import SPLITS
 from tsjt_ds.config.recipe import Recipe
-from tsjt_ds.data.checksums import FileRecord
+from tsjt_ds.data.checksums import FileRecord, file_record
 from tsjt_ds.data.cleaning import normalise
 from tsjt_ds.data.corpora import corpora_of
 from tsjt_ds.data.preparation.chunks import load_chunk, load_report
@@ -136,7 +136,8 @@ class Preparation:
         writers = self._writers("train", pair)
         tokens = [0, 0]
         tokenizer = self._directory / TOKENIZER
-        tasks = (TokeniseTask(c, tokenizer, self._limits) for c in self._text.chunks(pair))
+        model = file_record(tokenizer).sha256
+        tasks = (TokeniseTask(c, tokenizer, model, self._limits) for c in self._text.chunks(pair))
         with kept_file(self._directory, pair).open("wb") as kept_bytes:
             for task in self._workers.map(tasks):
                 key = keys[task.chunk.corpus]

@@ -71,6 +71,8 @@ class TokeniseTask:
 
     chunk: CleanChunk
     tokenizer: Path
+    model: str
+    """The tokenizer by content."""
     limits: LengthLimits
 
     @property
@@ -98,7 +100,7 @@ class TokeniseTask:
         pairs = tokenise(
             [sources[index] for index in alone],
             [targets[index] for index in alone],
-            _tokenizer(self.tokenizer),
+            _tokenizer(self.tokenizer, self.model),
             self.limits,
             report,
         )
@@ -115,5 +117,5 @@ _STATUS_REASONS = {DUPLICATE: reasons.DUPLICATE, BEYOND_LIMIT: reasons.BEYOND_LI
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(path: Path) -> Tokenizer:
+def _tokenizer(path: Path, model: str) -> Tokenizer:
     return Tokenizer(path)
