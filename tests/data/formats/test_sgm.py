@@ -75,7 +75,8 @@ def test_broken_and_long_segments_are_counted(tmp_path: Path) -> None:
     assert skipped(report) == {INVALID_UTF8: 1, TOO_LONG: 1}
 
 
-def test_files_of_two_test_sets_are_told(tmp_path: Path) -> None:
-    segments = "\n".join(f'<seg id="{number}">s</seg>' for number in range(20_000))
+@pytest.mark.parametrize(("count", "text"), [(20_000, "s"), (20, "s" * 1_000_000)])
+def test_files_of_two_test_sets_are_told(tmp_path: Path, count: int, text: str) -> None:
+    segments = "\n".join(f'<seg id="{number}">{text}</seg>' for number in range(count))
     with pytest.raises(UserError, match=r"too many segments have no counterpart \(give the two"):
         read("sgm", *write(tmp_path, f'<doc docid="a">{segments}', TARGET))
