@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def fairseq(args: argparse.Namespace) -> int:
     model = sentencepiece.SentencePieceProcessor(model_file=str(args.model))
     for name, file in (("src", args.source), ("tgt", args.target)):
         with file.open() as lines, (args.output / f"pieces.{name}").open("w") as out:
-            while batch := [line for _, line in zip(range(_BATCH), lines, strict=False)]:
+            while batch := [line.rstrip("\n") for line in islice(lines, _BATCH)]:
                 pieces = model.encode(batch, out_type=str, num_threads=args.workers)
                 out.writelines(" ".join(words) + "\n" for words in pieces)
     dictionary = args.output / "dict.txt"
