@@ -123,7 +123,7 @@ def test_hostile_archives_take_no_memory(tmp_path: Path) -> None:
                 pass
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert peak < 16 << 20, (ending, member)
+        assert peak < 12 << 20, (ending, member)
 
 
 def test_headers_are_not_kept(tmp_path: Path) -> None:
