@@ -46,6 +46,11 @@ test-multihost: $(INSTALLED)
 reshard: $(INSTALLED)
 	$(CPU) $(BIN)/python -W ignore -m benchmarks.reshard_matrix $(ARGS)
 
+# A hundred thousand hostile inputs to readers and cleaners; tally at the end.
+.PHONY: fuzz
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.fuzz --inputs 100000
+
 # Thirty faults; report in runs/drill/report.txt.
 drill: $(INSTALLED)
 	$(CPU) $(BIN)/python -m tests.drill
