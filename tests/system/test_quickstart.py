@@ -70,6 +70,4 @@ def test_a_second_call_trains_nothing(quickstart: tuple[Path, str]) -> None:
 def test_both_exports_translate_alike(quickstart: tuple[Path, str], capacity: str) -> None:
     directory, _ = quickstart
     out = directory / f"hf-{capacity}"
-    tsjt(
-        "export", directory / "run", "--capacity", capacity, "--format", "hf", out, "--verify", 50
-    )
+    tsjt("export", directory / "run", "--capacity", capacity, "--format", "hf", out, "--verify", 50)

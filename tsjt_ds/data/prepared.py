@@ -75,6 +75,9 @@ class Manifest(BaseModel):
 def preparation_config(recipe: Recipe) -> dict[str, Any]:
     """The recipe keys that decide what ``tsjt prepare`` writes, as plain JSON values."""
     data = recipe.data.model_dump(mode="json")
+    for corpus in data["train"] if isinstance(data["train"], list) else [data["train"]]:
+        if isinstance(corpus, dict):
+            corpus.pop("weight", None)  # It decides what is drawn, not what is written.
     # Data prepared before there was this key has no reused tokenizer.
     unset = set() if recipe.tokenizer.reuse else {"reuse"}
     tokenizer = recipe.tokenizer.model_dump(mode="json", exclude=unset)
