@@ -25,8 +25,8 @@ class TokenizerConfig(Section):
     model_type: Literal["unigram", "bpe"] = "unigram"
     character_coverage: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9995
     train_segments: Positive = 2_000_000
-    """At most this many segments, sampled over all languages, train the tokenizer; of these, at most
-    60 million characters."""
+    """At most this many segments, sampled over all languages, train the tokenizer, and of these at
+    most 60 million characters."""
     reuse: str = ""
     """Prepared directory whose tokenizer is taken instead of training one."""
 
