@@ -48,7 +48,8 @@ def weights_of(run: Run, step: int) -> dict[str, Tensor]:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """With checkpoints after steps 2, 3 and 4, of which 2 and 3 were validated."""
     run = make_run(tmp_path, monkeypatch)
-    monkeypatch.setattr("tsjt_ds.export.capacity.load_weights", load_weights)
+    for reader in ("capacity", "average"):
+        monkeypatch.setattr(f"tsjt_ds.export.{reader}.load_weights", load_weights)
     for step in (2, 3, 4):
         write_checkpoint(run, step)
     first = checkpoint_path(run.path, 1)
@@ -173,7 +174,8 @@ def test_a_checkpoint_of_another_model_is_refused_in_one_line(
     run, tmp_path, monkeypatch, capsys, with_recipe
 ) -> None:
     other = make_run(tmp_path / "other", monkeypatch, experts=4)
-    monkeypatch.setattr("tsjt_ds.export.capacity.load_weights", load_weights)
+    for reader in ("capacity", "average"):
+        monkeypatch.setattr(f"tsjt_ds.export.{reader}.load_weights", load_weights)
     write_checkpoint(other, 2, data=run.checkpoint().prepared.fingerprint)
     if not with_recipe:
         (other.path / "recipe.yaml").unlink()

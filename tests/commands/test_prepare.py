@@ -78,7 +78,7 @@ def short_target(corpus: Path) -> None:
         ),
         (other_directory, [], "{0}/prepared: holds other files (choose another data.prepared)"),
         (None, ["tokenizer.vocab_size=8000"], "tokenizer.vocab_size: 8000 pieces are more than"),
-        (None, ["data.max_segment_tokens=1"], "data.train: no usable segment for en-de (60 read"),
+        (None, ["data.max_segment_tokens=1"], "data.dev: no usable segment for en-de ("),
         (
             short_target,
             ["data.train={{source: '{0}/train.en-de.tsv', target: '{0}/short.{{target}}'}}"],
@@ -100,4 +100,4 @@ def test_a_mistake_is_one_clear_line(
     first = result.stderr.splitlines()[0]
     assert first.startswith("tsjt prepare: error: " + message.format(corpus))
     assert all(line.startswith("tsjt prepare: error: ") for line in result.stderr.splitlines())
-    assert not (corpus / "prepared.partial").exists()
+    assert not (corpus / "prepared" / "prepared.json").exists()

@@ -140,6 +140,7 @@ def reshard_recipe(directory: Path, family: str = "depth") -> Recipe:
                 "max_segment_tokens": 14,
                 "row_source_tokens": 32,
                 "row_target_tokens": 32,
+                "cleaning": {"copies": False},
             },
             "tokenizer": {"vocab_size": 40, "character_coverage": 1.0},
             "model": {

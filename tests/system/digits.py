@@ -33,6 +33,7 @@ data:
   dev: {directory}/dev.{{pair}}.tsv
   test: {directory}/test.{{pair}}.tsv
   max_segment_tokens: 14
+  cleaning: {{copies: false}}
   row_source_tokens: 64
   row_target_tokens: 64
 tokenizer: {{vocab_size: 40, character_coverage: 1.0}}

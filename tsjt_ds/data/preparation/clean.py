@@ -12,11 +12,18 @@ from tsjt_ds.config.cleaning import CleaningConfig
 from tsjt_ds.config.data import DataConfig
 from tsjt_ds.data.cleaning import PairRules, normalise, text_hash
 from tsjt_ds.data.corpora import CorpusFiles, corpora_of
-from tsjt_ds.data.preparation.chunks import RawChunk, load_chunk, read_chunks, save_chunk
+from tsjt_ds.data.preparation.chunks import (
+    RawChunk,
+    load_chunk,
+    load_report,
+    read_chunks,
+    save_chunk,
+)
 from tsjt_ds.data.preparation.duplicates import KEPT, RUN_PAIRS, Run, read_run, write_run
 from tsjt_ds.data.preparation.held_out import held_out_keys
 from tsjt_ds.data.preparation.progress import Progress, ReadShare
 from tsjt_ds.data.preparation.workers import Workers
+from tsjt_ds.data.report import PairReport, total
 
 _COMPLETE = "complete.json"
 
@@ -132,10 +139,13 @@ class CleanText:
             for index, of_chunk in enumerate(statuses):
                 yield CleanChunk(home / _chunk_name(index), number, of_chunk)
 
-    def kept(self) -> int:
-        """The pairs of all chunks that are kept."""
-        pairs = self._config.pairs
-        return sum(int((c.statuses == KEPT).sum()) for pair in pairs for c in self.chunks(pair))
+    def kept(self, pair: str) -> int:
+        """How many pairs of all chunks of a language pair are kept."""
+        return sum(int((chunk.statuses == KEPT).sum()) for chunk in self.chunks(pair))
+
+    def report(self, pair: str) -> PairReport:
+        """What was read of a language pair, duplicates not looked for."""
+        return total(load_report(chunk.path) for chunk in self.chunks(pair))
 
     def _clean_corpus(
         self,

@@ -77,7 +77,7 @@ class Preparation:
                 self._require_data(split, pair)
         with Progress("cleaning", self._say) as progress:
             self._text.write(self._workers, progress)
-        clean = self._text.kept()
+        clean = sum(map(self._require_clean, self._data.pairs))
         self._say(f"{clean:,} pairs are clean")
         tokenizer = self._tokenizer(clean)
         for pair in split_pairs(self._data, "dev"):
@@ -175,10 +175,19 @@ class Preparation:
             for code in languages_of(pair)
         ]
 
+    def _require_clean(self, pair: str) -> int:
+        kept = self._text.kept(pair)
+        if kept == 0:
+            raise self._no_data("train", pair, self._text.report(pair))
+        return kept
+
     def _require_data(self, split: str, pair: str) -> None:
         report = self._total(split, pair)
         if report.kept == 0:
-            raise UserError(
-                f"data.{split}: no usable segment for {pair} ({report.read} read: "
-                f"{report.reasons()}; mend the files, or take {pair} out of data.pairs)"
-            )
+            raise self._no_data(split, pair, report)
+
+    def _no_data(self, split: str, pair: str, report: PairReport) -> UserError:
+        return UserError(
+            f"data.{split}: no usable segment for {pair} ({report.read} read: "
+            f"{report.reasons()}; mend the files, or take {pair} out of data.pairs)"
+        )
