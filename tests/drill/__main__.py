@@ -14,8 +14,8 @@ from tests.drill.faults import FAULTS, Fault
 from tests.system.test_schedules import records, weights_of
 
 STEPS_PER_FAULT = INTERVAL + 4
-"""A fault strikes in the first four of these, so that there is a checkpoint between any two: rows that
-fail twice behind the same one are passed over, which changes the outcome."""
+"""A fault strikes in the first four of these, so that there is a checkpoint between any two: rows
+that fail twice behind the same one are passed over, which changes the outcome."""
 
 
 @dataclass(frozen=True)
