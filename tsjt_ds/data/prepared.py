@@ -15,6 +15,7 @@ from tsjt_ds.config.data import SPLITS, DataConfig
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.data.checksums import Checksums, FileRecord, file_record
 from tsjt_ds.data.corpora import corpora_of
+from tsjt_ds.data.fetch.uses import pairs_of
 from tsjt_ds.data.shards import Shard
 from tsjt_ds.data.tokenizer import Tokenizer
 from tsjt_ds.errors import UserError
@@ -109,16 +110,11 @@ def input_records(
     files = {
         f"{corpus.key} {pair} {number}": file
         for split in splits
-        for pair in pairs or split_pairs(config, split)
+        for pair in pairs or pairs_of(config, split)
         for corpus in corpora_of(config, split, pair)
         for number, file in enumerate(corpus.paths)
     }
     return dict(zip(files, checksums.records(files.values()), strict=True))
-
-
-def split_pairs(config: DataConfig, split: str) -> list[str]:
-    """The pairs that a split has text of, as they stand in its files."""
-    return config.pairs if split == "train" else config.held_out_directions(split)
 
 
 def read_manifest(directory: Path) -> Manifest:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tsjt_ds.data.fetch.uses import keyed_corpora
 from tsjt_ds.data.random_order import RandomOrder
 from tsjt_ds.errors import UserError
 
@@ -139,6 +140,7 @@ def corpus_sampler(prepared: "PreparedData", config: "DataConfig", seed: int) ->
         UserError: a direction was not prepared, or one that has a weight has no pairs.
     """
     corpora: list[Corpus] = []
+    weights = {key: corpus.weight for key, corpus in keyed_corpora(config, "train")}
     for number, direction in enumerate(config.trained_directions):
         record = prepared.manifest.pairs[prepared.pair_of(direction)]
         if direction in config.direction_weights and not record.train_pairs:
@@ -146,7 +148,7 @@ def corpus_sampler(prepared: "PreparedData", config: "DataConfig", seed: int) ->
                 f"data.direction_weights: {direction} has no training pairs (give it a corpus, or "
                 "take it out of data.directions)"
             )
-        corpora += _corpora(number, record.train_pairs, record.corpora, corpus_weights(config))
+        corpora += _corpora(number, record.train_pairs, record.corpora, weights)
     sampling = Sampling(
         temperature=config.temperature,
         warmup_epochs=config.temperature_warmup_epochs,
@@ -156,17 +158,6 @@ def corpus_sampler(prepared: "PreparedData", config: "DataConfig", seed: int) ->
         cap=config.direction_cap,
     )
     return CorpusSampler(corpora, sampling, seed)
-
-
-def corpus_weights(config: "DataConfig") -> dict[str, float]:
-    """The weight of each training corpus by its recipe key."""
-    corpora = config.corpora("train")
-    keys = (
-        [f"data.train.{number}" for number in range(len(corpora))]
-        if isinstance(config.train, list)
-        else ["data.train"]
-    )
-    return {key: corpus.weight for key, corpus in zip(keys, corpora, strict=True)}
 
 
 def _corpora(

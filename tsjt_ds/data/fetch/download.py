@@ -10,6 +10,11 @@ from tsjt_ds.data.fetch.located import cache_directory
 from tsjt_ds.errors import UserError
 
 
+def is_web(name: str) -> bool:
+    """Whether a name is fetched over HTTP."""
+    return urlsplit(name).scheme in ("http", "https")
+
+
 @dataclass(frozen=True)
 class Download:
     """A remote file that a recipe needs."""

@@ -14,7 +14,7 @@ from tsjt_ds.config.corpora import (
     languages_of,
 )
 from tsjt_ds.config.data import SPLITS, DataConfig
-from tsjt_ds.data.fetch.download import Download
+from tsjt_ds.data.fetch.download import Download, is_web
 from tsjt_ds.data.fetch.located import Located, Part
 from tsjt_ds.data.fetch.notes import NotFetchedError, read_note
 from tsjt_ds.data.formats import format_of
@@ -65,11 +65,6 @@ def is_elsewhere(corpus: CorpusConfig) -> bool:
 def is_pattern(name: str) -> bool:
     """Whether a name stands for the files that match it; a query of a web address does not."""
     return glob.has_magic(urlsplit(name).path if is_web(name) else name)
-
-
-def is_web(name: str) -> bool:
-    """Whether a name is fetched over HTTP."""
-    return urlsplit(name).scheme in ("http", "https")
 
 
 def located(corpus: CorpusConfig, config: DataConfig, key: str, pair: str) -> Located:

@@ -2,9 +2,9 @@
 
 import fsspec
 
-from tsjt_ds.data.fetch.download import Download
+from tsjt_ds.data.fetch.download import Download, is_web
 from tsjt_ds.data.fetch.notes import read_note, write_note
-from tsjt_ds.data.fetch.own_files import is_pattern, is_web
+from tsjt_ds.data.fetch.own_files import is_pattern
 from tsjt_ds.errors import UserError
 
 

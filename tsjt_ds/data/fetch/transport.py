@@ -4,11 +4,12 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
-from urllib.parse import urlsplit
 
 import fsspec
 import requests
 import urllib3
+
+from tsjt_ds.data.fetch.download import is_web
 
 CHUNK = 1 << 18
 """Bytes that are read at most at once."""
@@ -62,8 +63,7 @@ def opened(url: str, start: int = 0, validator: str = "") -> Iterator[Reply]:
         RefusedError: it cannot be had.
         InterruptedTransferError: another attempt may help; also while chunks are read.
     """
-    is_web = urlsplit(url).scheme in ("http", "https")
-    with _web(url, start, validator) if is_web else _other(url, start, validator) as reply:
+    with _web(url, start, validator) if is_web(url) else _other(url, start, validator) as reply:
         yield reply
 
 
@@ -74,7 +74,7 @@ def size_of(url: str) -> int | None:
         UnreachableError: the host does not answer at all.
     """
     try:
-        if urlsplit(url).scheme not in ("http", "https"):
+        if not is_web(url):
             system, path = fsspec.core.url_to_fs(url)
             return system.info(path).get("size")
         headers = {"Accept-Encoding": "identity"}

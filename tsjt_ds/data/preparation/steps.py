@@ -12,6 +12,7 @@ from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.data.checksums import FileRecord, file_record
 from tsjt_ds.data.cleaning import normalise
 from tsjt_ds.data.corpora import corpora_of
+from tsjt_ds.data.fetch.uses import pairs_of
 from tsjt_ds.data.preparation.chunks import load_chunk, load_report
 from tsjt_ds.data.preparation.clean import CleanText
 from tsjt_ds.data.preparation.duplicates import KEPT
@@ -30,7 +31,6 @@ from tsjt_ds.data.prepared import (
     kept_file,
     read_bitext,
     shard_prefix,
-    split_pairs,
 )
 from tsjt_ds.data.report import PairReport, total
 from tsjt_ds.data.shards import ShardWriter
@@ -71,7 +71,7 @@ class Preparation:
             UserError: see :func:`tsjt_ds.data.prepare.prepare`.
         """
         for split in HELD_OUT_SPLITS:
-            for pair in split_pairs(self._data, split):
+            for pair in pairs_of(self._data, split):
                 reports = copy_held_out(self._data, split, pair, self._directory)
                 self._reports[split][pair] = reports
                 self._require_data(split, pair)
@@ -80,7 +80,7 @@ class Preparation:
         clean = sum(map(self._require_clean, self._data.pairs))
         self._say(f"{clean:,} pairs are clean")
         tokenizer = self._tokenizer(clean)
-        for pair in split_pairs(self._data, "dev"):
+        for pair in pairs_of(self._data, "dev"):
             self._tokenise_dev(tokenizer, pair)
         with Progress("tokenising", self._say, clean) as progress:
             records = {pair: self._tokenise_train(pair, progress) for pair in self._data.pairs}
