@@ -3,7 +3,6 @@
 import fcntl
 import shutil
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -58,12 +57,7 @@ class PartialDirectory:
         self._take_up()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         Path(self._lock.name).unlink(missing_ok=True)
         self._lock.close()
 
