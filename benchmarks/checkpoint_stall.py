@@ -26,7 +26,8 @@ from tests.ranks import run_ranks
 from tests.tiny import VOCAB, tiny_recipe
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.engine.checkpoint import Checkpointer
-from tsjt_ds.engine.checkpoint_files import MANIFEST, damage, sha256_of
+from tsjt_ds.engine.checkpoint_files import MANIFEST, damage
+from tsjt_ds.files import sha256_of
 from tsjt_ds.model.parameters import composite_parameters
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.layout import Layout

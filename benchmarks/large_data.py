@@ -1,6 +1,5 @@
 """Prepared data as large as one likes: that of a small corpus, repeated."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tsjt_ds.config.corpora import languages_of
+from tsjt_ds.data.checksums import file_record
 from tsjt_ds.data.prepared import MANIFEST, Manifest, PreparedData, shard_prefix
 from tsjt_ds.data.shards import ShardWriter
 
@@ -30,12 +30,6 @@ def repeated(base: PreparedData, directory: Path, times: int) -> PreparedData:
     for name in manifest["files"]:
         if not (directory / name).exists():
             shutil.copyfile(base.directory / name, directory / name)
-        manifest["files"][name] = _record(directory / name)
+        manifest["files"][name] = file_record(directory / name).model_dump()
     (directory / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     return PreparedData(directory, Manifest.model_validate(manifest))
-
-
-def _record(path: Path) -> dict[str, int | str]:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}

@@ -16,11 +16,11 @@ from tsjt_ds.engine.checkpoint_files import (
     checkpoint_path,
     complete_checkpoints,
     separate_line,
-    sha256_of,
     write_manifest,
 )
 from tsjt_ds.engine.checkpoint_tensors import WEIGHT, load_weights, save_tensors
 from tsjt_ds.export.run import Run
+from tsjt_ds.files import sha256_of
 
 DEV = {1: 3.0, 2: 1.0, 3: 2.0}
 """Mean dev loss by step; that of ``low`` falls with the step."""

@@ -3,9 +3,10 @@ import pytest
 from tests.export.runs import make_run, write_checkpoint
 from tsjt_ds.cli import main
 from tsjt_ds.engine.best import BestTracker
-from tsjt_ds.engine.checkpoint_files import checkpoint_path, sha256_of
+from tsjt_ds.engine.checkpoint_files import checkpoint_path
 from tsjt_ds.evaluation import agreement
 from tsjt_ds.export.record import ExportRecord
+from tsjt_ds.files import sha256_of
 
 
 @pytest.fixture

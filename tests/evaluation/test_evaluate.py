@@ -8,7 +8,6 @@ from tsjt_ds.engine.checkpoint_files import (
     STATE,
     checkpoint_path,
     separate_line,
-    sha256_of,
     write_manifest,
 )
 from tsjt_ds.errors import UserError
@@ -16,6 +15,7 @@ from tsjt_ds.evaluation.decoding import Translator
 from tsjt_ds.evaluation.evaluate import EvaluationOptions, evaluate
 from tsjt_ds.evaluation.report import align
 from tsjt_ds.evaluation.scoring import score
+from tsjt_ds.files import sha256_of
 
 DIRECTIONS = ["en-de", "de-en", "en-hi"]
 

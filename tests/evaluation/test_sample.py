@@ -6,10 +6,11 @@ import pytest
 
 from tests.export.runs import canonical_weights, make_run
 from tsjt_ds.engine.bleu import BLEU, BackgroundBleu
-from tsjt_ds.engine.checkpoint_files import MANIFEST, STATE, sha256_of, write_manifest
+from tsjt_ds.engine.checkpoint_files import MANIFEST, STATE, write_manifest
 from tsjt_ds.engine.checkpoint_tensors import WEIGHT, save_tensors
 from tsjt_ds.evaluation import sample
 from tsjt_ds.evaluation.evaluate import EvaluationOptions, evaluate
+from tsjt_ds.files import sha256_of
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from torch import Tensor
 from tsjt_ds.config.model import ModelConfig
 from tsjt_ds.config.recipe import Recipe, dump_recipe
 from tsjt_ds.data.prepare import prepare
-from tsjt_ds.engine.checkpoint_files import STATE, checkpoint_path, sha256_of, write_manifest
+from tsjt_ds.engine.checkpoint_files import STATE, checkpoint_path, write_manifest
 from tsjt_ds.export.run import Run
+from tsjt_ds.files import sha256_of
 
 LANGUAGES = {
     "en": "the green light is on now and we open all windows of a small house",

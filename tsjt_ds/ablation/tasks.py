@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
+from tsjt_ds.files import write_whole
+
 Say = Callable[[str], None]
 GRACE = 20.0
 """Seconds that a process has to end after SIGTERM."""
@@ -79,10 +81,8 @@ class Notes:
         before = self.read(task)
         total = seconds + (before.seconds if before else 0.0)
         self.directory.mkdir(parents=True, exist_ok=True)
-        partial = self._path(task).with_suffix(".partial")
         note = Note(list(task.arguments), total, status)
-        partial.write_text(json.dumps(asdict(note), indent=2) + "\n", encoding="utf-8")
-        partial.replace(self._path(task))
+        write_whole(self._path(task), json.dumps(asdict(note), indent=2) + "\n")
 
     def forget(self, task: Task) -> None:
         """So that it is done again."""

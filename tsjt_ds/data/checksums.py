@@ -1,6 +1,5 @@
 """Files by content, read again only where they may have changed."""
 
-import hashlib
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tsjt_ds.errors import UserError
+from tsjt_ds.files import sha256_of
 
 # A file written in the same tick of the clock as it was read in would not look changed.
 _SETTLED_NS = 2_000_000_000
@@ -85,9 +85,7 @@ def file_record(path: Path) -> FileRecord:
         UserError: it cannot be read.
     """
     try:
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        return FileRecord(bytes=path.stat().st_size, sha256=digest)
+        return FileRecord(bytes=path.stat().st_size, sha256=sha256_of(path))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror} (make it readable)") from None
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from tsjt_ds.data.fetch.located import cache_directory
+from tsjt_ds.files import write_whole
 
 PLAN_VERSION = 1
 """Goes up with any change of code that gives the same data and settings another plan."""
@@ -47,7 +47,7 @@ class RowCounts:
             with suppress(OSError):
                 if file.parent in self._caches:
                     file.parent.mkdir(parents=True, exist_ok=True)
-                _replace(file, text)
+                write_whole(file, text)
                 return
 
     def _read(self, file: Path) -> list[int]:
@@ -65,17 +65,6 @@ def user_caches() -> list[Path]:
     with suppress(RuntimeError):
         return [cache_directory() / "plans"]
     return []
-
-
-def _replace(file: Path, text: str) -> None:
-    """Write a file so that a reader sees all of it or none."""
-    partial = file.with_name(f"{file.name}.{uuid4().hex}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(file)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _digest(values: dict[str, Any]) -> str:

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tsjt_ds.files import write_whole
+
 BEST_FILE = "best.json"
 
 
@@ -112,9 +114,7 @@ class BestTracker:
     def write(self, line: Path) -> None:
         """Keep the bests as ``best.json`` of a line, for export and evaluation; whole or not."""
         bests = {name: asdict(best) for name, best in self.bests().items()}
-        partial = line / f"{BEST_FILE}.partial"
-        partial.write_text(json.dumps(bests, indent=1) + "\n", encoding="utf-8")
-        partial.replace(line / BEST_FILE)
+        write_whole(line / BEST_FILE, json.dumps(bests, indent=1) + "\n")
 
 
 def read_best(line: Path) -> dict[str, Best]:

@@ -8,7 +8,6 @@ A *line* is a course of training: the joint one, kept in the run directory itsel
 capacity that continues alone, in ``RUN/separate/<capacity>``.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Collection
@@ -16,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tsjt_ds.errors import UserError
+from tsjt_ds.files import sha256_of
 
 PARTIAL = ".partial"
 SUPERSEDED = ".superseded"
@@ -84,12 +84,6 @@ def complete_checkpoints(line: Path) -> list[Path]:
 def partial_checkpoints(line: Path) -> list[Path]:
     """Checkpoints whose writing was cut short."""
     return sorted(checkpoints_of(line).glob(f"step-*{PARTIAL}"))
-
-
-def sha256_of(path: Path) -> str:
-    """A file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_manifest(directory: Path, checksums: dict[str, str]) -> None:

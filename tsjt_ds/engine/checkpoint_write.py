@@ -22,11 +22,11 @@ from tsjt_ds.engine.checkpoint_files import (
     MANIFEST,
     PARTIAL,
     STATE,
-    sha256_of,
     write_manifest,
 )
 from tsjt_ds.engine.checkpoint_tensors import METADATA, files_of_rank, save_tensors
 from tsjt_ds.errors import UserError
+from tsjt_ds.files import sha256_of
 from tsjt_ds.parallel.groups import World, on_main_rank
 
 

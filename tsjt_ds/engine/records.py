@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tsjt_ds.files import write_whole
+
 
 def append_record(path: Path, record: dict[str, Any]) -> None:
     """Add a line."""
@@ -18,9 +20,7 @@ def drop_records_from(path: Path, step: int) -> None:
         return
     lines = path.read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if _step_of(line) < step]
-    replacement = path.with_suffix(".partial")
-    replacement.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-    replacement.replace(path)
+    write_whole(path, "".join(line + "\n" for line in kept))
 
 
 def _step_of(line: str) -> int:

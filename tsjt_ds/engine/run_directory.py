@@ -16,6 +16,7 @@ from tsjt_ds.config.deepspeed import DeepSpeedConfig
 from tsjt_ds.config.recipe import Recipe, dump_recipe, load_recipe
 from tsjt_ds.engine.checkpoint_files import MANIFEST, complete_checkpoints
 from tsjt_ds.errors import UserError
+from tsjt_ds.files import write_whole
 
 RECORDED = ("tsjt-ds", "torch", "deepspeed", "megatron-core", "numpy", "sentencepiece")
 NOT_IDENTITY = {"name", "run_directory", "evaluation", "validation", "diagnostics"}
@@ -106,8 +107,8 @@ def record_start(
     path.mkdir(parents=True, exist_ok=True)
     # Other commands may be called from other directories.
     data = recipe.data.model_copy(update={"prepared": str(recipe.prepared_path.resolve())})
-    _write(path / "recipe.yaml", dump_recipe(recipe.model_copy(update={"data": data})))
-    _write(path / "ds_config.json", json.dumps(config.resolved, indent=2) + "\n")
+    write_whole(path / "recipe.yaml", dump_recipe(recipe.model_copy(update={"data": data})))
+    write_whole(path / "ds_config.json", json.dumps(config.resolved, indent=2) + "\n")
     kept = path / "environment.json"
     try:
         starts = json.loads(kept.read_text(encoding="utf-8"))
@@ -125,7 +126,7 @@ def record_start(
             "threads": os.environ.get("OMP_NUM_THREADS", ""),
         }
     )
-    _write(kept, json.dumps(starts, indent=2) + "\n")
+    write_whole(kept, json.dumps(starts, indent=2) + "\n")
 
 
 def _git_revision() -> str:
@@ -134,13 +135,6 @@ def _git_revision() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:  # No git here.
         return ""
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file whole, so that a kill leaves the old one or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _flatten(values: Any, path: str = "") -> list[tuple[str, Any]]:

@@ -23,6 +23,7 @@ from tsjt_ds.evaluation.search import SearchOptions
 from tsjt_ds.export.checkpoint_choice import Which
 from tsjt_ds.export.current import current_export
 from tsjt_ds.export.run import Run
+from tsjt_ds.files import write_whole
 
 Say = Callable[[str], None]
 RECORD = "distil.json"
@@ -97,9 +98,7 @@ class _Record:
         return cls(settings, directions)
 
     def write(self, directory: Path) -> None:
-        partial = directory / f"{RECORD}.partial"
-        partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        partial.replace(directory / RECORD)
+        write_whole(directory / RECORD, json.dumps(asdict(self), indent=2) + "\n")
 
 
 def distil(run: Run, options: DistilOptions, say: Say = print) -> dict[str, DirectionProgress]:

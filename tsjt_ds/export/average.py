@@ -23,7 +23,6 @@ from tsjt_ds.engine.checkpoint_files import (
     checkpoint_path,
     complete_checkpoints,
     damage,
-    sha256_of,
     write_manifest,
 )
 from tsjt_ds.engine.checkpoint_tensors import WEIGHT, load_weights, save_tensors
@@ -31,6 +30,7 @@ from tsjt_ds.errors import UserError
 from tsjt_ds.export.directory import whole_directory
 from tsjt_ds.export.record import checkpoint_identity
 from tsjt_ds.export.run import Run
+from tsjt_ds.files import sha256_of
 
 AVERAGES = "averages"
 """Directory of a line, where averages of its checkpoints are kept unless told otherwise."""

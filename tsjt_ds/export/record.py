@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tsjt_ds.data.tokenizer import BOS_ID, PAD_ID, UNK_ID
-from tsjt_ds.engine.checkpoint_files import MANIFEST, name_in_run, sha256_of
+from tsjt_ds.engine.checkpoint_files import MANIFEST, name_in_run
+from tsjt_ds.files import sha256_of
 
 MAX_POSITIONS = 1024
 """Positions of an exported model, tags included: M2M-100's own number."""

@@ -12,12 +12,13 @@ from tests.data.fetch.server import Server
 from tests.data.fetch.wmt_files import sgm, tar_gz
 from tsjt_ds.config.data import DataConfig
 from tsjt_ds.data.corpora import corpora_of
-from tsjt_ds.data.fetch.download import Download, read_record, sha256_of
+from tsjt_ds.data.fetch.download import Download, read_record
 from tsjt_ds.data.fetch.fetching import Ways, fetch
 from tsjt_ds.data.fetch.transfer import Progress, transfer
 from tsjt_ds.data.readers import read_pairs
 from tsjt_ds.data.report import PairReport
 from tsjt_ds.errors import UserError
+from tsjt_ds.files import sha256_of
 
 CONTENT = random.Random(0).randbytes(300_000)
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests.data.fetch.checks import CONTENT, fetched
 from tests.data.fetch.server import Server
-from tsjt_ds.data.fetch.download import Download, sha256_of
+from tsjt_ds.data.fetch.download import Download
+from tsjt_ds.files import sha256_of
 
 pytestmark = pytest.mark.usefixtures("cache")
 

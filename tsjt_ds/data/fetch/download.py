@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from tsjt_ds.data.fetch.located import cache_directory
 from tsjt_ds.errors import UserError
+from tsjt_ds.files import write_whole
 
 
 def is_web(name: str) -> bool:
@@ -70,9 +71,7 @@ def record_file(path: Path) -> Path:
 
 def write_record(path: Path, record: Record) -> None:
     """Record a file of the cache beside it."""
-    partial = record_file(path).with_name(record_file(path).name + ".part")
-    partial.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
-    partial.replace(record_file(path))
+    write_whole(record_file(path), json.dumps(asdict(record), indent=1) + "\n")
 
 
 def read_record(download: Download) -> Record | None:
@@ -86,9 +85,3 @@ def read_record(download: Download) -> Record | None:
         file = record_file(download.path)
         raise UserError(f"{file}: unreadable record (delete {file.parent})") from None
     return record if download.path.is_file() else None
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 sum of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

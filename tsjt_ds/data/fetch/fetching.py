@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tsjt_ds.config.data import DataConfig
-from tsjt_ds.data.fetch.download import Download, Record, read_record, sha256_of
+from tsjt_ds.data.fetch.download import Download, Record, read_record
 from tsjt_ds.data.fetch.lock import check_lock, read_lock, write_lock
 from tsjt_ds.data.fetch.mtdata_index import index_file
 from tsjt_ds.data.fetch.needs import Need, needs_of, uses_mtdata
@@ -20,6 +20,7 @@ from tsjt_ds.data.fetch.own_files import reads_standard_input, spool
 from tsjt_ds.data.fetch.plan import Plan, by_host, plan_of
 from tsjt_ds.data.fetch.transfer import Progress, StoppedError, transfer
 from tsjt_ds.errors import Collector, UserError
+from tsjt_ds.files import sha256_of
 
 WORKERS = 6
 PER_HOST = 2

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from tsjt_ds.data.fetch.located import cache_directory
 from tsjt_ds.errors import UserError
+from tsjt_ds.files import write_whole
 
 
 class NotFetchedError(UserError):
@@ -26,9 +26,7 @@ def write_note(name: str, value: Any) -> None:
     if file.exists() and file.read_text(encoding="utf-8") == text:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
+    write_whole(file, text)
 
 
 def read_note(name: str, key: str) -> Any:

@@ -13,7 +13,6 @@ from tsjt_ds.data.fetch.download import (
     Download,
     Record,
     read_record,
-    sha256_of,
     write_record,
 )
 from tsjt_ds.data.fetch.integrity import DamagedError, check_md5, check_whole
@@ -26,6 +25,7 @@ from tsjt_ds.data.fetch.transport import (
     opened,
 )
 from tsjt_ds.errors import UserError
+from tsjt_ds.files import sha256_of
 
 ATTEMPTS = 6
 """In a row without a byte more than before."""
