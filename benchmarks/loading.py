@@ -30,7 +30,7 @@ from throughput import describe_device
 from tsjt_ds.config.data import SEGMENT_TAGS
 from tsjt_ds.data.plan import build_plan
 from tsjt_ds.data.prepared import PreparedData
-from tsjt_ds.evaluation.report import align
+from tsjt_ds.text_table import align
 
 ROWS = 64
 POOL_BATCHES = 100

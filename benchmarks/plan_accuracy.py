@@ -25,8 +25,8 @@ from rank_memory import Measured, measure
 
 from tsjt_ds.config.deepspeed import load_deepspeed_config
 from tsjt_ds.config.recipe import Recipe
-from tsjt_ds.evaluation.report import align
 from tsjt_ds.planning.prediction import Prediction
+from tsjt_ds.text_table import align
 
 LENGTH = 64
 ACCUMULATION = 4

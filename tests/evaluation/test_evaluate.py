@@ -13,7 +13,6 @@ from tsjt_ds.engine.checkpoint_files import (
 from tsjt_ds.errors import UserError
 from tsjt_ds.evaluation.decoding import Translator
 from tsjt_ds.evaluation.evaluate import EvaluationOptions, evaluate
-from tsjt_ds.evaluation.report import align
 from tsjt_ds.evaluation.scoring import score
 from tsjt_ds.files import sha256_of
 
@@ -183,10 +182,6 @@ def test_place_that_cannot_be_written(run):
     (run.path / "evaluation").write_text("a file")
     with pytest.raises(UserError, match="evaluation"):
         evaluate_quietly(run, capacities=["low"])
-
-
-def test_columns_are_aligned():
-    assert align([["a", "1"], ["bb", "100"]]) == "a     1\nbb  100"
 
 
 def test_the_mean_of_the_newest_checkpoints_is_scored(separated, decoded):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tsjt_ds.ablation.tasks import Notes, Task
 from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.text_table import align
 
 STEPS = ("prepare", "distil", "train", "evaluate", "compare")
 WAITING, STOPPED = "-", "stopped"
@@ -28,9 +29,7 @@ def status_table(
         if cells.get((name, "train")) in (STOPPED, WAITING):
             cells[name, "train"] = _progress(directory / name, recipe) or cells[name, "train"]
     rows = [["run", *steps], *([n, *(cells.get((n, s), "") for s in steps)] for n in names)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    return "\n".join(lines)
+    return align(rows, "<")
 
 
 def _state(task: Task, notes: Notes) -> str:

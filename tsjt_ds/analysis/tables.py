@@ -7,7 +7,7 @@ from typing import Any
 
 from tsjt_ds.analysis.comparison import ALL, Comparison, Row, Value
 from tsjt_ds.analysis.significance import LEVEL
-from tsjt_ds.evaluation.report import align
+from tsjt_ds.text_table import align
 
 Form = Callable[[Any], str]
 FORMAT = "tsjt comparison 1"

@@ -69,8 +69,8 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: see :func:`tsjt_ds.tuning.tune.tune`.
     """
-    from tsjt_ds.evaluation.report import align
     from tsjt_ds.planning.cluster import load_cluster
+    from tsjt_ds.text_table import align
     from tsjt_ds.tuning.tune import Request, describe, tune
 
     request = Request(

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tsjt_ds.text_table import align
+
 NO_TAB = "no tab"
 MALFORMED = "malformed"
 INVALID_UTF8 = "invalid UTF-8"
@@ -105,11 +107,7 @@ def total(reports: Iterable[PairReport]) -> PairReport:
 def format_table(reports: Mapping[str, PairReport]) -> str:
     """A table with a line for each report: read, kept, and each reason that occurred."""
     header, rows = _table(reports)
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in [header, *rows]
-    )
+    return align([header, *rows], ">")
 
 
 def format_markdown(title: str, reports: Mapping[str, PairReport]) -> str:

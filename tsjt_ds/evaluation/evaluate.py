@@ -82,11 +82,10 @@ class _Evaluation:
         self.checkpoint = functools.cache(self._checkpoint)
         recipe, limit = run.recipe.evaluation, options.max_segments
         self.directions = [*run.recipe.data.trained_directions, *recipe.zero_shot]
-        # A checkpoint that is asked for is not averaged because the recipe says so.
-        asked = options.average is None and options.checkpoint != "last"
-        self.average = (
-            (0 if asked else recipe.average) if options.average is None else options.average
-        )
+        self.average = options.average
+        if self.average is None:
+            # A checkpoint that is asked for is not averaged because the recipe says so.
+            self.average = recipe.average if options.checkpoint == "last" else 0
         self.beam_size = options.beam_size or recipe.beam_size
         self.max_segments = recipe.max_segments if limit is None else limit
 

@@ -1,11 +1,12 @@
 """The evaluation of a run as a table with sample translations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
 from tsjt_ds.evaluation.results import DirectionResult, Settings
+from tsjt_ds.text_table import align
 
 
 @dataclass(frozen=True)
@@ -146,17 +147,6 @@ class Report:
         if scores.comet_model:
             lines.append(f"COMET {scores.comet_model}")
         return "\n".join(lines)
-
-
-def align(rows: Sequence[Sequence[str]]) -> str:
-    """Cells in columns: the first to the left, the others to the right."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        cells = [first.ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
 
 
 def _sample(sample: Sample) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig
 from tsjt_ds.config.recipe import Recipe
-from tsjt_ds.evaluation.report import align
 from tsjt_ds.planning.coverage import Coverage, EpochCoverage
 from tsjt_ds.planning.stage_table import Line
+from tsjt_ds.text_table import align
 
 
 def data_blocks(

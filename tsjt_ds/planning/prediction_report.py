@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from tsjt_ds.evaluation.report import align
 from tsjt_ds.planning.prediction import Prediction
 from tsjt_ds.planning.speed import StepTime
 from tsjt_ds.planning.units import si, size
+from tsjt_ds.text_table import align
 
 PARTS = ("weights", "optimizer", "gradients", "activations", "workspace", "buckets")
 TRAFFIC = ("gradients", "weights", "pipeline", "tensor", "tied")

@@ -5,7 +5,6 @@ from pathlib import Path
 from tsjt_ds.config.deepspeed import DeepSpeedConfig
 from tsjt_ds.config.recipe import Recipe, load_recipe
 from tsjt_ds.errors import UserError
-from tsjt_ds.evaluation.report import align
 from tsjt_ds.model.parameters import capacity_parameters, composite_parameters
 from tsjt_ds.parallel.layout import Layout
 from tsjt_ds.planning.checks import Checked
@@ -17,6 +16,7 @@ from tsjt_ds.planning.prediction import Prediction
 from tsjt_ds.planning.prediction_report import prediction_blocks
 from tsjt_ds.planning.stage_table import Line, lines_of, stage_rows, step_rows
 from tsjt_ds.planning.units import si
+from tsjt_ds.text_table import align
 
 
 def plan_text(checked: Checked, every_step: bool, cluster: Cluster | None = None) -> str:

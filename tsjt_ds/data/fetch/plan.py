@@ -14,6 +14,7 @@ from tsjt_ds.data.fetch.needs import Need
 from tsjt_ds.data.fetch.transport import UnreachableError, size_of
 from tsjt_ds.errors import UserError
 from tsjt_ds.planning.units import size as size_text
+from tsjt_ds.text_table import align
 
 _ASKERS = 8
 _RIGHTS = (
@@ -75,12 +76,7 @@ class Plan:
             )
             for item in self.items
         ]
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines = [
-            f"{row[0]:>{widths[0]}}  {row[1]:{widths[1]}}  {row[2]:{widths[2]}}  {row[3]}"
-            for row in rows
-        ]
-        return "\n".join([*lines, self.sums(), _RIGHTS])
+        return "\n".join([align(rows, "><"), self.sums(), _RIGHTS])
 
     def sums(self) -> str:
         """One line: how much there is, and how much room."""
