@@ -1,10 +1,11 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from megatron.core.datasets.indexed_dataset import IndexedDataset, IndexedDatasetBuilder
 
-from tsjt_ds.data.shards import Shard, ShardWriter
+from tsjt_ds.data.shards import Shard, ShardWriter, sequence_lengths
 from tsjt_ds.errors import UserError
 
 SEQUENCES: list[list[int]] = [[5, 6, 7], [], [8], [9, 10], [60000, 11, 12, 13]]
@@ -56,6 +57,24 @@ def test_gather_equals_reading_one_by_one(tmp_path: Path, vocab_size: int) -> No
     assert shard.gather(np.zeros(0, np.int64))[0].tolist() == []
 
 
-def test_missing_shard_is_a_user_error(tmp_path: Path) -> None:
+def test_lengths_are_those_of_the_sequences(tmp_path: Path) -> None:
+    write(tmp_path / "shard", 65000)
+    assert sequence_lengths(tmp_path / "shard").tolist() == [len(s) for s in SEQUENCES]
+
+
+def test_lengths_of_an_empty_shard(tmp_path: Path) -> None:
+    ShardWriter(tmp_path / "shard", 65000).close()
+    assert sequence_lengths(tmp_path / "shard").tolist() == []
+
+
+@pytest.mark.parametrize("reader", [Shard, sequence_lengths])
+def test_missing_shard_is_a_user_error(tmp_path: Path, reader: Callable[[Path], object]) -> None:
     with pytest.raises(UserError, match="no such shard"):
-        Shard(tmp_path / "shard")
+        reader(tmp_path / "shard")
+
+
+@pytest.mark.parametrize("content", [b"", b"MMIDIDX\x00\x00", b"x" * 100])
+def test_another_file_in_place_of_the_index(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "shard.idx").write_bytes(content)
+    with pytest.raises(UserError, match="is no index file"):
+        sequence_lengths(tmp_path / "shard")

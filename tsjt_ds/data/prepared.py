@@ -16,7 +16,7 @@ from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.data.checksums import Checksums, FileRecord, file_record
 from tsjt_ds.data.corpora import corpora_of
 from tsjt_ds.data.fetch.uses import pairs_of
-from tsjt_ds.data.shards import Shard
+from tsjt_ds.data.shards import Shard, sequence_lengths
 from tsjt_ds.data.tokenizer import Tokenizer
 from tsjt_ds.errors import UserError
 
@@ -139,6 +139,7 @@ class PreparedData:
         self.directory = directory
         self.manifest = manifest
         self._shards: dict[tuple[str, str, str], Shard] = {}
+        self._lengths: dict[tuple[str, str], np.ndarray] = {}
 
     @classmethod
     def open(cls, directory: Path | str) -> "PreparedData":
@@ -223,8 +224,9 @@ class PreparedData:
 
     def lengths(self, direction: str) -> tuple[np.ndarray, np.ndarray]:
         """Source and target tokens of each training pair, int32 [pairs], without tags."""
-        source, target = self.shards("train", direction)
-        return source.lengths, target.lengths
+        pair = self.pair_of(direction)
+        source, target = (self._train_lengths(pair, code) for code in languages_of(direction))
+        return source, target
 
     def bitext(self, split: str, direction: str) -> list[tuple[str, str]]:
         """(source, target) text of the ``dev`` or ``test`` set of a direction.
@@ -246,6 +248,12 @@ class PreparedData:
             f"{self.directory}: no {split} set of {direction} (add a corpus for it to "
             f"data.{split}, and prepare again)"
         )
+
+    def _train_lengths(self, pair: str, code: str) -> np.ndarray:
+        if (pair, code) not in self._lengths:
+            prefix = shard_prefix(self.directory, "train", pair, code)
+            self._lengths[pair, code] = sequence_lengths(prefix)
+        return self._lengths[pair, code]
 
     def _shard(self, split: str, pair: str, code: str) -> Shard:
         key = (split, pair, code)

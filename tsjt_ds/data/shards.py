@@ -10,7 +10,10 @@ import numpy as np
 
 from tsjt_ds.errors import UserError
 
-_INDEX_HEADER = b"MMIDIDX\x00\x00"
+_INDEX_HEADER = struct.Struct("<9sQBQQ")
+"""Of index files: magic, version, code of the tokens' type, sequences, documents (megatron-core
+0.16.1, core/datasets/indexed_dataset.py). The sequences' lengths follow, int32."""
+_MAGIC = b"MMIDIDX\x00\x00"
 _DTYPE_CODES = {np.dtype(np.uint16): 8, np.dtype(np.int32): 4}
 _INDEX_BLOCK = 1 << 20
 
@@ -53,10 +56,10 @@ class ShardWriter:
         """Write the index."""
         self._tokens.close()
         with self._index_file.open("wb") as index:
-            index.write(_INDEX_HEADER + struct.pack("<QB", 1, _DTYPE_CODES[self._dtype]))
             # The one document begins with the first sequence and ends behind the last.
             documents = np.array([0, self._count], np.int64)
-            index.write(struct.pack("<QQ", self._count, len(documents)))
+            code = _DTYPE_CODES[self._dtype]
+            index.write(_INDEX_HEADER.pack(_MAGIC, 1, code, self._count, len(documents)))
             for lengths in self._length_blocks():
                 index.write(lengths.data)
             start = 0
@@ -72,6 +75,28 @@ class ShardWriter:
         self._lengths.seek(0)
         while len(block := np.fromfile(self._lengths, np.int32, _INDEX_BLOCK)):
             yield block
+
+
+def sequence_lengths(prefix: Path) -> np.ndarray:
+    """Tokens of each sequence of a shard, int32, memory-mapped.
+
+    Without Megatron-core, whose import takes seconds.
+
+    Raises:
+        UserError: there is no index file, or it is none.
+    """
+    file = prefix.with_name(f"{prefix.name}.idx")
+    try:
+        with file.open("rb") as stream:
+            header = stream.read(_INDEX_HEADER.size)
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such shard (run `tsjt prepare`)") from None
+    if not header.startswith(_MAGIC) or len(header) < _INDEX_HEADER.size:
+        raise UserError(f"{file}: is no index file (run `tsjt prepare --overwrite`)")
+    sequences = _INDEX_HEADER.unpack(header)[3]
+    if not sequences:
+        return np.zeros(0, np.int32)
+    return np.memmap(file, np.int32, "r", _INDEX_HEADER.size, (sequences,))
 
 
 class Shard:

@@ -1,23 +1,15 @@
 """How far a run goes through its prepared data. Imports no torch."""
 
-import struct
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 
-from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.data.plan import EpochStatistics, Plan, block_packer
-from tsjt_ds.data.prepared import PreparedData, shard_prefix
+from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.data.sampling import CorpusSampler
 from tsjt_ds.data.token_counts import expected_tokens
-from tsjt_ds.errors import UserError
-
-INDEX_HEADER = struct.Struct("<9sQBQQ")
-"""Of Megatron-core's index files: magic, version, type's code, sequences, documents; then come the
-sequences' lengths as int32 (megatron-core 0.16.1, core/datasets/indexed_dataset.py)."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +74,7 @@ def measure_coverage(prepared: PreparedData, recipe: Recipe) -> Coverage:
             shards.
     """
     data = recipe.data
-    lengths = [_lengths(prepared, direction) for direction in data.trained_directions]
+    lengths = [prepared.lengths(direction) for direction in data.trained_directions]
     packer = block_packer(prepared, lengths, data, recipe.seed)
     plan, sampler = Plan(packer, rows_per_step=1), packer.sampler
     first, *rest = [
@@ -94,31 +86,3 @@ def measure_coverage(prepared: PreparedData, recipe: Recipe) -> Coverage:
         for epoch in sorted({0, sampler.changing_epochs})
     ]
     return Coverage(data.trained_directions, sampler, first, *(rest or [first]))
-
-
-def _lengths(prepared: PreparedData, direction: str) -> tuple[np.ndarray, np.ndarray]:
-    pair = prepared.pair_of(direction)
-    source, target = (
-        sequence_lengths(shard_prefix(prepared.directory, "train", pair, code))
-        for code in languages_of(direction)
-    )
-    return source, target
-
-
-def sequence_lengths(prefix: Path) -> np.ndarray:
-    """Tokens of each sequence of a shard, int32, memory-mapped.
-
-    Without Megatron-core, whose import takes seconds.
-
-    Raises:
-        UserError: its index file is no such file.
-    """
-    file = prefix.with_name(f"{prefix.name}.idx")
-    with file.open("rb") as stream:
-        header = stream.read(INDEX_HEADER.size)
-    if not header.startswith(b"MMIDIDX") or len(header) < INDEX_HEADER.size:
-        raise UserError(f"{file}: is no index file (run `tsjt prepare --overwrite`)")
-    sequences = INDEX_HEADER.unpack(header)[3]
-    if not sequences:
-        return np.zeros(0, np.int32)
-    return np.memmap(file, np.int32, "r", INDEX_HEADER.size, (sequences,))
