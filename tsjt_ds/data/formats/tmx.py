@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 
-from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.data.corpora import CorpusFiles, Part
 from tsjt_ds.data.formats.languages import NO_FIT, SAME, fit
 from tsjt_ds.data.formats.records import Record
-from tsjt_ds.data.formats.streams import open_part, part_name
 from tsjt_ds.data.formats.xml_stream import Walker, xml_records
 from tsjt_ds.data.report import LANGUAGE
 
@@ -17,15 +15,12 @@ def read_tmx(parts: tuple[Part, ...], corpus: CorpusFiles) -> Iterator[Record]:
     Of several variants of a language the one that is named as in the recipe is read, else the
     first. A unit without one of the languages is counted as of another.
     """
-    name = part_name(parts[0])
-    with open_part(parts[0]) as stream:
-        yield from xml_records(stream, _Units(name, languages_of(corpus.pair)))
+    return xml_records(parts[0], corpus.pair, _Units)
 
 
 class _Units(Walker):
     def __init__(self, name: str, languages: tuple[str, str]) -> None:
-        super().__init__(name)
-        self._languages = languages
+        super().__init__(name, languages)
         self._fits = [NO_FIT, NO_FIT]
         self._texts = ["", ""]
         self._side: int | None = None
@@ -48,7 +43,7 @@ class _Units(Walker):
             self.add(*self._texts)
 
     def _choose(self, code: str) -> None:
-        fits = [fit(code, language) for language in self._languages]
+        fits = [fit(code, language) for language in self.languages]
         self._side = None
         for side in (0, 1):
             is_only = fits[side] == SAME or fits[1 - side] == NO_FIT

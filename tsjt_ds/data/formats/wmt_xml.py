@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 
-from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.data.corpora import CorpusFiles, Part
 from tsjt_ds.data.formats.languages import fit
 from tsjt_ds.data.formats.records import Record
-from tsjt_ds.data.formats.streams import open_part, part_name
 from tsjt_ds.data.formats.xml_stream import Walker, xml_records
 from tsjt_ds.data.report import EMPTY
 from tsjt_ds.errors import UserError
@@ -25,15 +23,12 @@ def read_wmt_xml(parts: tuple[Part, ...], corpus: CorpusFiles) -> Iterator[Recor
         UserError: a document is too long to be held in memory; see also
             :func:`~tsjt_ds.data.formats.xml_stream.xml_records`.
     """
-    name = part_name(parts[0])
-    with open_part(parts[0]) as stream:
-        yield from xml_records(stream, _Documents(name, languages_of(corpus.pair)))
+    return xml_records(parts[0], corpus.pair, _Documents)
 
 
 class _Documents(Walker):
     def __init__(self, name: str, languages: tuple[str, str]) -> None:
-        super().__init__(name)
-        self._languages = languages
+        super().__init__(name, languages)
         self._texts: list[dict[str, str] | None] = [None, None]
         self._side: dict[str, str] | None = None
         self._segment: str | None = None
@@ -62,7 +57,7 @@ class _Documents(Walker):
             self._finish()
 
     def _chosen(self, code: str) -> dict[str, str] | None:
-        for side, language in enumerate(self._languages):
+        for side, language in enumerate(self.languages):
             if fit(code, language) and self._texts[side] is None:
                 texts = self._texts[side] = {}
                 return texts

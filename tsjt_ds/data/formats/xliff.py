@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 
-from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.data.corpora import CorpusFiles, Part
 from tsjt_ds.data.formats.languages import NO_FIT, fit
 from tsjt_ds.data.formats.records import Record
-from tsjt_ds.data.formats.streams import open_part, part_name
 from tsjt_ds.data.formats.xml_stream import Walker, xml_records
 from tsjt_ds.data.report import EMPTY, LANGUAGE
 
@@ -20,15 +18,12 @@ def read_xliff(parts: tuple[Part, ...], corpus: CorpusFiles) -> Iterator[Record]
 
     A unit that has no target is counted as empty, one of a file of other languages as of another.
     """
-    name = part_name(parts[0])
-    with open_part(parts[0]) as stream:
-        yield from xml_records(stream, _Units(name, languages_of(corpus.pair)))
+    return xml_records(parts[0], corpus.pair, _Units)
 
 
 class _Units(Walker):
     def __init__(self, name: str, languages: tuple[str, str]) -> None:
-        super().__init__(name)
-        self._languages = languages
+        super().__init__(name, languages)
         self._order: tuple[str, str] | None = None
         self._texts: dict[str, str] | None = None
         self._aside = 0
@@ -65,7 +60,7 @@ class _Units(Walker):
             self.add(texts[first], texts[second])
 
     def _order_of(self, source: str, target: str | None) -> tuple[str, str] | None:
-        first, second = self._languages
+        first, second = self.languages
         if fit(source, first) and (target is None or fit(target, second) != NO_FIT):
             return "source", "target"
         if fit(source, second) and (target is None or fit(target, first) != NO_FIT):

@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 from xml.parsers import expat
 
+from tsjt_ds.config.corpora import languages_of
+from tsjt_ds.data.corpora import Part
 from tsjt_ds.data.formats.lines import MAX_LINE_BYTES, REPLACEMENT
 from tsjt_ds.data.formats.records import Record, Rejected, one_line
+from tsjt_ds.data.formats.streams import open_part, part_name
 from tsjt_ds.data.report import INVALID_UTF8, TOO_LONG
 from tsjt_ds.errors import UserError
 
@@ -31,10 +34,12 @@ class Walker:
 
     Args:
         name: what the file is called in errors and places.
+        languages: of the source and the target.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, languages: tuple[str, str]) -> None:
         self.records: list[Record] = []
+        self.languages = languages
         self._parser = expat.ParserCreate(intern={})
         self._name = name
         self._depth = 0
@@ -139,8 +144,8 @@ class Walker:
             raise self.refused("declarations of its own (entities are never read)")
 
 
-def xml_records(stream: BinaryIO, walker: Walker) -> Iterator[Record]:
-    """Parse and yield what ``walker`` gives.
+def xml_records(part: Part, pair: str, follow: type[Walker]) -> Iterator[Record]:
+    """Parse a file of a pair's text and yield what a walker of its format gives.
 
     Broken UTF-8 and characters that XML forbids become U+FFFD, so that they cost a record rather
     than the file. Text is bounded by the walker; a tag by 1 MiB, nesting by 256 and all
@@ -148,10 +153,12 @@ def xml_records(stream: BinaryIO, walker: Walker) -> Iterator[Record]:
 
     Raises:
         UserError: it is not well-formed, or declares entities or other parts of a DTD, or exceeds
-            a bound.
+            a bound; see also :func:`~tsjt_ds.data.formats.streams.open_part`.
     """
+    walker = follow(part_name(part), languages_of(pair))
     try:
-        yield from walker.parse(stream)
+        with open_part(part) as stream:
+            yield from walker.parse(stream)
     except (expat.ExpatError, LookupError, ValueError) as error:
         raise UserError(
             f"{walker.place()}: not well-formed XML: {error} (mend it: xmllint --recover)"
