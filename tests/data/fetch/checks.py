@@ -2,7 +2,6 @@
 
 import hashlib
 import random
-from typing import Any
 
 import pytest
 import sacrebleu.dataset
@@ -63,7 +62,7 @@ def texts(config: DataConfig, split: str = "train", pair: str = "") -> list[list
     return found
 
 
-def small_set(server: Server, name: str = "wmt17/dev") -> Any:
+def few_lines_of(name: str, server: Server) -> FakeSGMLDataset:
     """A set of sacreBLEU, of which the server has a few lines, with their checksum."""
     sides = [[f" {side}  & one", f"{side} two"] for side in ("source", "reference")]
     members = {

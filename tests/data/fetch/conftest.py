@@ -2,8 +2,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sacrebleu.dataset
+from sacrebleu.dataset.fake_sgml import FakeSGMLDataset
 
-from tests.data.fetch.checks import PAIRS
+from tests.data.fetch.checks import PAIRS, few_lines_of
 from tests.data.fetch.mtdata_part import write_part
 from tests.data.fetch.server import Server, serving
 from tests.data.fetch.wmt_files import SERVED, tsv
@@ -47,6 +49,14 @@ LOOKED_UP = [
 def server() -> Iterator[Server]:
     with serving() as site:
         yield site
+
+
+@pytest.fixture
+def small_set(server: Server, monkeypatch: pytest.MonkeyPatch) -> FakeSGMLDataset:
+    """sacreBLEU's ``wmt17/dev``, of which the server has a few lines, with their checksum."""
+    dataset = few_lines_of("wmt17/dev", server)
+    monkeypatch.setitem(sacrebleu.dataset.DATASETS, "wmt17/dev", dataset)
+    return dataset
 
 
 @pytest.fixture

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import fsspec
 import pytest
-import sacrebleu.dataset
 
-from tests.data.fetch.checks import quietly, small_set
+from tests.data.fetch.checks import quietly
 from tests.data.fetch.server import Server
 from tsjt_ds.config.data import DataConfig
 from tsjt_ds.data.fetch import plan
@@ -21,14 +20,10 @@ from tsjt_ds.errors import UserError
 pytestmark = pytest.mark.usefixtures("cache", "_no_waiting")
 
 
+@pytest.mark.usefixtures("small_set")
 def test_a_cache_that_has_all_is_not_written_to(
-    make: Callable[..., DataConfig],
-    ways: Ways,
-    server: Server,
-    cache: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[..., DataConfig], ways: Ways, cache: Path
 ) -> None:
-    monkeypatch.setitem(sacrebleu.dataset.DATASETS, "wmt17/dev", small_set(server))
     fsspec.filesystem("memory").pipe("/one/a.tsv", b"x\ty\n")
     config = make([{"sacrebleu": "wmt17/dev"}, "memory://one/*.tsv"], "en-lv")
     quietly(config, ways)

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import sacrebleu.dataset
+from sacrebleu.dataset.fake_sgml import FakeSGMLDataset
 
-from tests.data.fetch.checks import quietly, small_set, texts
+from tests.data.fetch.checks import quietly, texts
 from tests.data.fetch.server import Server
 from tsjt_ds.config.data import DataConfig
 from tsjt_ds.data.corpora import check_files
@@ -20,31 +20,28 @@ def test_test_sets_are_what_sacrebleu_makes_of_them(
     make: Callable[..., DataConfig],
     ways: Ways,
     server: Server,
+    small_set: FakeSGMLDataset,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    dataset = small_set(server)
-    monkeypatch.setitem(sacrebleu.dataset.DATASETS, "wmt17/dev", dataset)
     ours = {"sacrebleu": "wmt17/dev", "pairs": ["en-lv", "lv-en"]}
     held = make("x").dev
     config = make(held, "en-lv", dev=ours)
     quietly(config, ways)
     check_files(config)
     assert server.gets("/wmt17/dev.tgz") == [None]
-    dataset._outdir, dataset._rawdir = str(tmp_path / "theirs"), str(tmp_path / "theirs" / "raw")
+    theirs = tmp_path / "theirs"
+    small_set._outdir, small_set._rawdir = str(theirs), str(theirs / "raw")
     for pair in ("en-lv", "lv-en"):
-        theirs = zip(dataset.source(pair), dataset.references(pair), strict=True)
-        expected = [(source, reference.rstrip("\n")) for source, (reference,) in theirs]
+        lines = zip(small_set.source(pair), small_set.references(pair), strict=True)
+        expected = [(source, reference.rstrip("\n")) for source, (reference,) in lines]
         assert texts(config, "dev", pair) == [expected]
     assert texts(config, "dev", "lv-en") == [[("another set", "altogether")]]
 
 
 def test_a_test_set_with_another_checksum_is_refused(
-    make: Callable[..., DataConfig], ways: Ways, server: Server, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., DataConfig], ways: Ways, server: Server, small_set: FakeSGMLDataset
 ) -> None:
-    dataset = small_set(server)
     server.pages["/wmt17/dev.tgz"].content += b"!"
-    monkeypatch.setitem(sacrebleu.dataset.DATASETS, "wmt17/dev", dataset)
     with pytest.raises(UserError, match="what came is damaged: its MD5 sum is"):
         quietly(make({"sacrebleu": "wmt17/dev"}, "en-lv"), ways)
 
