@@ -157,10 +157,12 @@ def test_a_certificate_that_cannot_be_verified_is_not_accepted(
 
 
 def test_a_silent_server_is_asked_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "TIMEOUT", (1.0, 0.2))
-    url = server.add("/a.bin", CONTENT[:2000], pause=0.6, piece=1000, ranges=False)
+    # Long enough for the first piece to come on a busy machine.
+    monkeypatch.setattr(transport, "TIMEOUT", (5.0, 1.0))
+    monkeypatch.setattr(transfers, "ATTEMPTS", 2)
+    url = server.add("/a.bin", CONTENT[:2000], pause=3.0, piece=1000, ranges=False)
     text = mistake(url)
-    assert f"{url}: nothing came for 0.2 seconds, {ATTEMPTS} times in a row" in text
+    assert f"{url}: nothing came for 1 seconds, 2 times in a row" in text
     assert "it goes on at byte 1,000" in text
 
 
