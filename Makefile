@@ -10,6 +10,7 @@ RUN := runs/quickstart
 # Overrides for the recipe, as in `make quickstart SET="--set schedule.stages.0.steps=100"`.
 SET :=
 # As in `make ablation SIZE=gpu ARGS="--data corpora/lo10 --seeds 1,2,3"`.
+TABLE := recipes/lo10/ablation.yaml
 SIZE := cpu
 ARGS :=
 
@@ -23,7 +24,7 @@ quickstart: $(INSTALLED)
 	$(BIN)/tsjt evaluate $(RUN)
 
 ablation: $(INSTALLED)
-	$(BIN)/python launchers/ablation.py recipes/lo10/ablation.yaml --size $(SIZE) $(ARGS)
+	$(BIN)/python launchers/ablation.py $(TABLE) --size $(SIZE) $(ARGS)
 
 # Two files of tests at a time: most of them leave one of two cores idle.
 test: $(INSTALLED)

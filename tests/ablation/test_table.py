@@ -7,17 +7,24 @@ import pytest
 from tsjt_ds.ablation.table import Table, load_table, recipe_of
 from tsjt_ds.config.deepspeed import load_deepspeed_config
 from tsjt_ds.config.overrides import split_overrides
-from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.config.recipe import Recipe, load_recipe
 from tsjt_ds.errors import UserError
 
 SHIPPED = Path(__file__).parents[2] / "recipes" / "lo10" / "ablation.yaml"
+QUICKSTART = SHIPPED.parents[1] / "quickstart_ablation.yaml"
 TABLE = load_table(SHIPPED)
-CASES = [(size, arm) for size in TABLE.sizes for arm in TABLE.arms]
+TABLES = {SHIPPED: TABLE, QUICKSTART: load_table(QUICKSTART)}
+CASES = [
+    (path, size, arm)
+    for path, table in TABLES.items()
+    for size in table.sizes
+    for arm in table.arms
+]
 
 
-def resolved(size: str, arm: str) -> Recipe:
-    path = SHIPPED.parent / TABLE.arms[arm].recipe
-    return recipe_of(path, TABLE.settings(arm, size, {}))
+def resolved(size: str, arm: str, path: Path = SHIPPED) -> Recipe:
+    table = TABLES[path]
+    return recipe_of(path.parent / table.arms[arm].recipe, table.settings(arm, size, {}))
 
 
 def steps_of(recipe: Recipe, capacity: str) -> int:
@@ -26,10 +33,12 @@ def steps_of(recipe: Recipe, capacity: str) -> int:
     return recipe.schedule.steps + (separate.separate[capacity] if separate else 0)
 
 
-@pytest.mark.parametrize(("size", "arm"), CASES)
-def test_every_shipped_arm_is_a_valid_recipe_of_equal_steps(size: str, arm: str) -> None:
-    recipe = resolved(size, arm)
-    steps = TABLE.sizes[size].parameters["steps"]
+@pytest.mark.parametrize(("path", "size", "arm"), CASES)
+def test_every_shipped_arm_is_a_valid_recipe_of_equal_steps(
+    path: Path, size: str, arm: str
+) -> None:
+    recipe = resolved(size, arm, path)
+    steps = TABLES[path].sizes[size].parameters["steps"]
     assert {steps_of(recipe, name) for name in recipe.model.capacities} == {steps}
     assert steps // 20 <= recipe.validation.interval <= steps // 8
     assert steps % recipe.validation.interval == 0
@@ -53,9 +62,19 @@ def test_arms_of_a_size_differ_in_model_and_schedule_alone(size: str) -> None:
         )  # Of low: by depth, and with the whole encoder; of high: by depth, and by experts.
 
 
-@pytest.mark.parametrize("size", TABLE.sizes)
-def test_every_size_has_a_deepspeed_file(size: str) -> None:
-    assert load_deepspeed_config(SHIPPED.parent / TABLE.sizes[size].deepspeed, world_size=1)
+def test_the_quickstarts_arms_are_its_recipe_with_other_schedules() -> None:
+    sizes = load_recipe(QUICKSTART.with_name("quickstart.yaml")).model.capacities
+    for arm in TABLES[QUICKSTART].arms:
+        recipe = resolved("cpu", arm, QUICKSTART)
+        assert recipe.model.capacities.items() <= sizes.items()
+
+
+@pytest.mark.parametrize(("path", "size", "arm"), CASES)
+def test_every_size_has_a_deepspeed_file_for_one_process(path: Path, size: str, arm: str) -> None:
+    table = TABLES[path]
+    _, overrides = split_overrides(table.settings(arm, size, {}))
+    file = path.parent / table.sizes[size].deepspeed
+    assert load_deepspeed_config(file, overrides, world_size=1)
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.parent.glob("[!a]*.yaml")), ids=lambda p: p.name)
