@@ -118,7 +118,8 @@ def main() -> None:
     seconds = time.perf_counter() - start
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu = sum(used.ru_utime + used.ru_stime for used in usage)
-    print(json.dumps({"seconds": seconds, "cpu": cpu, "tokens": tokens}))
+    memory = max(used.ru_maxrss for used in usage) / 1024
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "tokens": tokens, "memory": memory}))
 
 
 if __name__ == "__main__":

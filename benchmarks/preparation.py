@@ -12,12 +12,14 @@ tokenises, shards and checksums; the peers only tokenise and write:
 """
 
 import argparse
+import contextlib
 import gzip
 import json
 import platform
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -51,7 +53,8 @@ def main() -> None:
         rows = measure(args, Path(directory))
     table = format_rows(args, rows)
     print(table)
-    name = f"{datetime.now(UTC):%Y-%m-%d}-preparation-{args.model_type}.md"
+    size = f"{rows[0]['pairs'] // 1000}k"
+    name = f"{datetime.now(UTC):%Y-%m-%d}-preparation-{args.model_type}-{size}.md"
     (RESULTS / name).write_text(table + "\n", encoding="utf-8")
 
 
@@ -90,7 +93,8 @@ def ours(recipe: Recipe, model: Path, workers: int, pairs: int) -> list[dict[str
                 model.read_bytes()
             )
 
-    prepared = prepare(recipe, say=say, workers=workers)
+    with LargestProcess() as largest:
+        prepared = prepare(recipe, say=say, workers=workers)
     seconds = time.perf_counter() - start
     clean = next(said for said in spoken if "pairs are clean" in said[-1])
     done = max(said for said in spoken if said[-1].endswith(" kept"))
@@ -102,9 +106,34 @@ def ours(recipe: Recipe, model: Path, workers: int, pairs: int) -> list[dict[str
         {"arm": "ours, tokenising", "pairs": kept, "seconds": done[0] - clean[0]},
     ]
     rows[0]["tokens"] = rows[1]["tokens"] = tokens
+    rows[0]["memory"] = rows[1]["memory"] = largest.mebibytes
     rows[1]["cpu"] = done[1] - clean[1]
     print(*rows, sep="\n", flush=True)
     return rows
+
+
+class LargestProcess:
+    """The most memory that this process or one that it started was seen to have, in MiB."""
+
+    def __init__(self) -> None:
+        self.mebibytes = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "LargestProcess":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        me = psutil.Process()
+        while not self._ended.wait(0.5):
+            for process in [me, *me.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    self.mebibytes = max(self.mebibytes, process.memory_info().rss / 2**20)
 
 
 def cpu_seconds() -> float:
@@ -171,14 +200,15 @@ def format_rows(args: argparse.Namespace, rows: list[dict[str, Any]]) -> str:
         f"{rows[0]['pairs']:,} pairs (LO10 {args.pairs or 'all pairs'}, numbered copies: "
         f"{args.repeat})",
         "",
-        "| arm | sentences a core-second | to all of ours | core-seconds | seconds | tokens |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| arm | sentences a core-second | to all of ours | core-seconds | seconds | largest "
+        "process, MiB | tokens |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         rate = 2 * row["pairs"] / row["cpu"]
         lines.append(
             f"| {row['arm']} | {rate:,.0f} | {rate / reference:.2f} | {row['cpu']:.1f} "
-            f"| {row['seconds']:.1f} | {row['tokens']:,} |"
+            f"| {row['seconds']:.1f} | {row['memory']:,.0f} | {row['tokens']:,} |"
         )
     return "\n".join(lines)
 
