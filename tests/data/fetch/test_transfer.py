@@ -1,5 +1,6 @@
 """One file from a server that misbehaves."""
 
+import bz2
 import gzip
 import io
 import lzma
@@ -12,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from backports import zstd
 
 from tests.data.fetch.checks import CONTENT, fetched, mistake
 from tests.data.fetch.server import Server, serving
@@ -190,10 +192,20 @@ def zipped(text: bytes) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("name", ["a.gz", "a.tgz", "a.zip", "a.xz"])
+def zstandard(text: bytes) -> bytes:
+    """With a checksum, as the ``zstd`` program writes it."""
+    return zstd.compress(text, options={zstd.CompressionParameter.checksum_flag: 1})
+
+
+@pytest.mark.parametrize("name", ["a.gz", "a.tgz", "a.zip", "a.bz2", "a.xz", "a.zst"])
 def test_what_comes_damaged_is_deleted(server: Server, name: str) -> None:
     text = random.Random(1).randbytes(5000)
-    packers = {"a.zip": zipped, "a.xz": lzma.compress}
+    packers = {
+        "a.zip": zipped,
+        "a.bz2": bz2.compress,
+        "a.xz": lzma.compress,
+        "a.zst": zstandard,
+    }
     whole = bytearray(packers.get(name, gzip.compress)(text))
     assert fetched(server.add(f"/whole/{name}", bytes(whole))) == whole
     short = server.add(f"/short/{name}", bytes(whole[:-30]))

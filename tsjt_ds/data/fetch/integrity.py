@@ -1,25 +1,12 @@
 """Is a fetched file what it should be, and whole?"""
 
-import bz2
-import gzip
 import hashlib
-import lzma
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-_OPENERS: dict[str, Callable[[Path], Any]] = {
-    ".gz": gzip.open,
-    ".tgz": gzip.open,
-    ".bz2": bz2.open,
-    ".xz": lzma.open,
-}
-
-
-class DamagedError(Exception):
-    """A file is not what it should be; the text says in what."""
+from tsjt_ds.data.formats import COMPRESSIONS
+from tsjt_ds.data.formats.compression import DamagedError, decompressed
 
 
 def check_md5(path: Path, expected: str) -> None:
@@ -41,6 +28,7 @@ def check_whole(path: Path) -> None:
 
     Raises:
         DamagedError: it is cut off or changed.
+        UserError: a package is missing that reads it.
     """
     try:
         if path.suffix == ".zip":
@@ -48,9 +36,11 @@ def check_whole(path: Path) -> None:
                 broken = archive.testzip()
             if broken is not None:
                 raise DamagedError(f"its member {broken} is damaged")
-        elif path.suffix in _OPENERS:
-            with _OPENERS[path.suffix](path) as stream:
+        elif path.suffix in (".tgz", *COMPRESSIONS):
+            ending = ".gz" if path.suffix == ".tgz" else path.suffix
+            with path.open("rb") as file:
+                stream = decompressed(file, path.stem + ending)
                 while stream.read(1 << 20):
                     pass
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise DamagedError(str(error)) from None

@@ -15,7 +15,7 @@ from tsjt_ds.data.fetch.download import (
     read_record,
     write_record,
 )
-from tsjt_ds.data.fetch.integrity import DamagedError, check_md5, check_whole
+from tsjt_ds.data.fetch.integrity import check_md5, check_whole
 from tsjt_ds.data.fetch.located import CACHE_VARIABLE
 from tsjt_ds.data.fetch.transport import (
     InterruptedTransferError,
@@ -24,6 +24,7 @@ from tsjt_ds.data.fetch.transport import (
     UnreachableError,
     opened,
 )
+from tsjt_ds.data.formats.compression import DamagedError
 from tsjt_ds.errors import UserError
 from tsjt_ds.files import sha256_of
 
