@@ -21,8 +21,10 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +64,9 @@ def measure(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
     """Seconds, pairs and tokens of each arm."""
     pairs = write_input(args, work)
     recipe = recipe_of(args, work)
-    model = work / "tokenizer.model"
-    texts = (line for side in ("source", "target") for line in (work / side).open())
-    sample = (line.rstrip("\n") for number, line in enumerate(texts) if number % 4 == 0)
-    model.write_bytes(train_tokenizer(sample, recipe.data.languages, recipe.tokenizer))
-    fast_tokenizer(model).save(str(model.with_suffix(".json")))
+    # In a process of its own, so that its memory is not taken for that of preparation.
+    with ProcessPoolExecutor(1) as process:
+        model = process.submit(write_model, recipe, work, 4 * args.repeat).result()
     rows = ours(recipe, model, args.workers, pairs)
     for peer in filter(None, args.peers.split(",")):
         python = sys.executable if peer == "megatron" else args.peer_python
@@ -78,6 +78,16 @@ def measure(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
         rows.append({"arm": peer, "pairs": pairs} | json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1], flush=True)
     return rows
+
+
+def write_model(recipe: Recipe, work: Path, step: int) -> Path:
+    """The tokenizer that all arms have, trained on every so manieth line; and as JSON beside it."""
+    model = work / "tokenizer.model"
+    texts = (line for side in ("source", "target") for line in (work / side).open())
+    sample = (line.rstrip("\n") for line in islice(texts, 0, None, step))
+    model.write_bytes(train_tokenizer(sample, recipe.data.languages, recipe.tokenizer))
+    fast_tokenizer(model).save(str(model.with_suffix(".json")))
+    return model
 
 
 def ours(recipe: Recipe, model: Path, workers: int, pairs: int) -> list[dict[str, Any]]:
