@@ -8,7 +8,6 @@ goes on after any interruption.
 
 import argparse
 import math
-import os
 import signal
 import sys
 import time
@@ -21,6 +20,7 @@ from tsjt_ds.ablation.status import status_table
 from tsjt_ds.ablation.table import check_name, load_table
 from tsjt_ds.ablation.tasks import Notes, Task, TaskRunner
 from tsjt_ds.errors import UserError
+from tsjt_ds.limits import cores
 
 UNFINISHED = 75
 """Exit status for "call again" (EX_TEMPFAIL of sysexits.h)."""
@@ -138,7 +138,7 @@ def make_plan(args: argparse.Namespace) -> AblationPlan:
         Path(__file__).with_name("train.py"),
         args.data,
         dict(_parameter(item) for item in args.parameter),
-        max(1, len(os.sched_getaffinity(0)) // args.jobs),
+        max(1, cores() // args.jobs),
     )
 
 

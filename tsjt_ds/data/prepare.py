@@ -12,7 +12,7 @@ from tsjt_ds.data.preparation.partial import Basis, PartialDirectory
 from tsjt_ds.data.preparation.progress import Say
 from tsjt_ds.data.preparation.records import versions
 from tsjt_ds.data.preparation.steps import Preparation
-from tsjt_ds.data.preparation.workers import Workers, default_workers
+from tsjt_ds.data.preparation.workers import Workers
 from tsjt_ds.data.prepared import (
     CHECKSUMS,
     MANIFEST,
@@ -26,6 +26,7 @@ from tsjt_ds.data.prepared import (
 from tsjt_ds.data.proportion import describe_rows
 from tsjt_ds.data.tokenizer import Tokenizer
 from tsjt_ds.errors import UserError
+from tsjt_ds.limits import cores
 
 _TOKEN_KEYS = ("data.max_segment_tokens", "data.max_length_ratio", "tokenizer.")
 """What clean text does not depend on."""
@@ -69,7 +70,7 @@ def prepare(
     try:
         with (
             PartialDirectory(directory, _basis(recipe, inputs), say) as partial,
-            Workers(workers or default_workers()) as pool,
+            Workers(workers or cores()) as pool,
         ):
             checksums.write(partial_memory)
             Preparation(recipe, partial, reused, pool, say).run(inputs)

@@ -1,4 +1,4 @@
-"""Cores, memory, shared memory and open files of this machine or container."""
+"""Whether this machine or container has cores, shared memory and open files enough."""
 
 import os
 import resource
@@ -8,9 +8,8 @@ from pathlib import Path
 
 from tsjt_ds.doctor.communication import TorchFacts
 from tsjt_ds.doctor.finding import Finding, gigabytes
+from tsjt_ds.limits import cores, memory
 
-CGROUP = Path("/sys/fs/cgroup")
-MEMORY = Path("/proc/meminfo")
 SHARED_MEMORY = Path("/dev/shm")
 LEAST_SHARED_MEMORY = 1e9
 """NCCL keeps the buffers between GPUs of one machine there; Docker gives 64 MB."""
@@ -23,25 +22,6 @@ def cpu_finding(facts: TorchFacts | None) -> Finding:
     if facts is not None:
         text += f", {'' if facts.bf16 else 'no '}bf16 instructions"
     return Finding("ok", "cpu", text)
-
-
-def cores(cgroup: Path = CGROUP) -> int:
-    """Cores that this process may use, those of a container's quota if it has one."""
-    allowed = len(os.sched_getaffinity(0))
-    quota, period = _numbers(cgroup / "cpu.max", cgroup / "cpu/cpu.cfs_quota_us", count=2)
-    period = period or _numbers(cgroup / "cpu/cpu.cfs_period_us", count=1)[0]
-    return max(1, min(allowed, quota // period)) if quota > 0 and period > 0 else allowed
-
-
-def memory(cgroup: Path = CGROUP, total: Path = MEMORY) -> int:
-    """Bytes of main memory, those of a container's limit if it has one."""
-    of_machine = 0
-    for line in total.read_text().splitlines():
-        if line.startswith("MemTotal:"):
-            of_machine = int(line.split()[1]) * 1024
-    limits = (cgroup / "memory.max", cgroup / "memory/memory.limit_in_bytes")
-    limit = _numbers(*limits, count=1)[0]
-    return min(limit, of_machine) if limit > 0 else of_machine
 
 
 def shared_memory_finding(gpus: int, path: Path = SHARED_MEMORY) -> Finding:
@@ -80,15 +60,3 @@ def thread_findings(processes: int, available: int) -> Iterator[Finding]:
         if processes > available:
             remedy = "they will share cores" if threads == 1 else f"{remedy}; they will share cores"
         yield Finding("warning", "threads", text, remedy)
-
-
-def _numbers(*files: Path, count: int) -> list[int]:
-    """The first whole numbers of the first file there is; 0 where there is none, or no limit."""
-    for file in files:
-        try:
-            words = file.read_text().split()
-        except OSError:
-            continue
-        numbers = [int(word) if word.lstrip("-").isdigit() else 0 for word in words]
-        return (numbers + [0] * count)[:count]
-    return [0] * count

@@ -13,8 +13,9 @@ from tsjt_ds.doctor.compilers import compiler_findings
 from tsjt_ds.doctor.disk import checkpoint_finding, disk_findings
 from tsjt_ds.doctor.finding import Finding, errors_of
 from tsjt_ds.doctor.gpus import BF16_CAPABILITY, Gpu
-from tsjt_ds.doctor.machine import cores, thread_findings
+from tsjt_ds.doctor.machine import thread_findings
 from tsjt_ds.errors import UserError
+from tsjt_ds.limits import cores
 from tsjt_ds.planning.checks import check
 
 

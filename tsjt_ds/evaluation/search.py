@@ -1,6 +1,5 @@
 """Searching for translations: what every search is asked, and CTranslate2's."""
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import ctranslate2
 
 from tsjt_ds.errors import UserError
 from tsjt_ds.export.record import NEVER_GENERATED
+from tsjt_ds.limits import cores
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class CTranslate2Search:
         self._suppressed = [[pieces[index]] for index in NEVER_GENERATED]
         if device == "auto":
             device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
-        workers = 1 if device == "cuda" else threads or len(os.sched_getaffinity(0))
+        workers = 1 if device == "cuda" else threads or cores()
         try:
             self._model = ctranslate2.Translator(
                 str(directory),

@@ -30,11 +30,6 @@ class Task(Protocol[ResultT_co]):
         """Do it."""
 
 
-def default_workers() -> int:
-    """The CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Workers:
     """Runs tasks in ``count`` processes; the first few, or all for one worker, in this one.
 
