@@ -61,7 +61,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-# torch goes first and alone: any other way in pulls its CUDA build.
+# torch goes first: where pip's configuration has a CPU build, that one is taken.
 $(INSTALLED): pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt setuptools wheel torch==2.13.0

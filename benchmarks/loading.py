@@ -6,7 +6,7 @@ data itself, beside batches that are bucketed by length and padded, first-fit pa
 Face ``datasets`` behind torch's DataLoader (if it can be imported).
 
     tsjt prepare recipes/lo10.yaml
-    python benchmarks/loading.py --prepared prepared/lo10 --scratch /scratch
+    python benchmarks/loading.py --prepared prepared/lo10_both --scratch /scratch
 """
 
 import argparse

@@ -81,7 +81,7 @@ def measure(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
 
 
 def write_model(recipe: Recipe, work: Path, step: int) -> Path:
-    """The tokenizer that all arms have, trained on every so manieth line; and as JSON beside it."""
+    """The tokenizer of all arms, trained on every ``step``-th line; and as JSON beside it."""
     model = work / "tokenizer.model"
     texts = (line for side in ("source", "target") for line in (work / side).open())
     sample = (line.rstrip("\n") for line in islice(texts, 0, None, step))

@@ -12,7 +12,7 @@ EXAMPLES = """examples:
   tsjt plan recipes/quickstart.yaml ds_configs/cpu.json --steps
   tsjt plan recipes/quickstart.yaml ds_configs/cpu_pipeline2.json --processes 4 \\
     --set schedule.stages.0.steps=1000 --set deepspeed.train_micro_batch_size_per_gpu=16
-  tsjt plan recipes/scaling/composite_3b.yaml recipes/scaling/gpu64.json --processes 64 \
+  tsjt plan recipes/scaling/composite_3b.yaml recipes/scaling/gpu64.json --processes 64 \\
     --cluster clusters/h100.yaml
 """
 

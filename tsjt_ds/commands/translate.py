@@ -15,7 +15,7 @@ from tsjt_ds.errors import UserError
 EXAMPLES = """examples:
   tsjt translate runs/quickstart --capacity low --from en --to de < in.txt > out.txt
   tsjt translate runs/quickstart --capacity low --from en --to de --n-best 5 < in.txt
-  echo "Hello" | tsjt translate runs/quickstart --capacity high --from en --to fr --beam-size 1
+  echo "Hello" | tsjt translate runs/quickstart --capacity high --from en --to fi --beam-size 1
 """
 
 

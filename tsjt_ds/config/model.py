@@ -50,7 +50,7 @@ class ModelConfig(Section):
     """On embeddings and on each sub-layer's output."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     expert_interval: Positive = 2
-    """Every so manieth layer of each stack is sparse in the capacities that have experts."""
+    """n: every n-th layer of each stack is sparse in the capacities that have experts."""
     routing: RoutingConfig = RoutingConfig()
     capacities: Annotated[dict[str, CapacityConfig], Field(min_length=1)]
 
