@@ -135,6 +135,35 @@ def test_the_deadline_ends_the_processes_and_all_goes_on_later(
     assert second.seconds > first.seconds > 2.0
 
 
+# As a training does: behind a checkpoint it ends well, and leaves a sign that it is to go on.
+STOPPABLE = (
+    "trap 'touch $WHERE/stopped; exit 0' TERM; rm -f $WHERE/stopped; echo $$ > $WHERE/pid; "
+    "test -e $WHERE/second || while true; do sleep 0.05; done"
+)
+
+
+def test_a_training_that_stopped_well_is_not_finished(start, tmp_path: Path) -> None:
+    training = replace(shell("a", "train", STOPPABLE), stopped=str(tmp_path / "stopped"))
+    tasks = [training, shell("a", "score", "echo b >> $ORDER", "a.train")]
+    runner = start(tasks, limit=1.0)
+    assert not runner.run()
+    assert runner.pending == tasks
+    assert not Notes(tmp_path / "tasks").is_finished(training)
+    (tmp_path / "second").touch()
+    assert start(tasks).run()
+    assert order(tmp_path) == ["b"]
+
+
+def test_a_training_that_another_stopped_is_left_alone(start, tmp_path: Path) -> None:
+    training = replace(shell("a", "train", STOPPABLE), stopped=str(tmp_path / "stopped"))
+    by_hand = "until test -e $WHERE/pid; do sleep 0.05; done; sleep 0.2; kill $(cat $WHERE/pid)"
+    runner = start([training, shell("b", "stop", by_hand)], jobs=2)
+    assert runner.run()
+    assert runner.failed == [training]
+    assert "a: train was stopped (the same command goes on)" in runner.said
+    assert not Notes(tmp_path / "tasks").is_finished(training)
+
+
 @pytest.mark.parametrize("interrupts", [1, 2])
 def test_an_interrupt_ends_the_processes(
     start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupts: int

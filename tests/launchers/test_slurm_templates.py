@@ -254,7 +254,8 @@ def test_when_a_job_is_requeued(
 
 
 def test_what_a_stopped_training_writes_is_what_the_batch_shell_reads(tmp_path: Path) -> None:
-    from tsjt_ds.engine.stop import STOP_FILE, STOPPED, StoppedEarly, record_stop
+    from tsjt_ds.engine.checkpoint_files import STOPPED
+    from tsjt_ds.engine.stop import STOP_FILE, StoppedEarly, record_stop
 
     record_stop(tmp_path, StoppedEarly(3, 9, "SIGUSR1"))
     assert json.loads((tmp_path / STOPPED).read_text())["signal"] == "SIGUSR1"

@@ -13,7 +13,7 @@ from tsjt_ds.ablation.tasks import Task
 from tsjt_ds.config.data import SPLITS
 from tsjt_ds.config.overrides import split_overrides
 from tsjt_ds.config.recipe import Recipe
-from tsjt_ds.engine.checkpoint_files import checkpoint_path, complete_checkpoints
+from tsjt_ds.engine.checkpoint_files import STOPPED, checkpoint_path, complete_checkpoints
 from tsjt_ds.errors import UserError
 
 TSJT = (sys.executable, "-m", "tsjt_ds.cli")
@@ -143,7 +143,8 @@ class AblationPlan:
             *_as_options(self.settings(arm, seed)),
         )
         run = self.run_path(arm, seed)
-        return Task(run.name, "train", program, arguments, needs, self._beginning(arm, seed))
+        beginning, stopped = self._beginning(arm, seed), str(run / STOPPED)
+        return Task(run.name, "train", program, arguments, needs, beginning, stopped)
 
     def _beginning(self, arm: str, seed: int) -> tuple[str, ...]:
         """Where a run that has not begun yet takes its first stages from."""

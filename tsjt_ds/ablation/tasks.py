@@ -34,6 +34,8 @@ class Task:
     """Names of tasks."""
     hints: tuple[str, ...] = ()
     """Arguments that only decide how fast it goes."""
+    stopped: str = ""
+    """A file that is there when the process was asked to stop, did so well, and is to go on."""
 
     @property
     def name(self) -> str:
@@ -98,6 +100,10 @@ class _Running:
     process: subprocess.Popen[bytes]
     log: TextIO
     start: float
+
+    def was_stopped(self, status: int) -> bool:
+        """Whether it has ended well, but not come to its end."""
+        return status == 0 and bool(self.task.stopped) and Path(self.task.stopped).exists()
 
 
 class TaskRunner:
@@ -178,9 +184,12 @@ class TaskRunner:
             status = running.process.poll()
             if status is None:
                 continue
-            seconds = self._end(running, status)
-            task = running.task
-            if status == 0:
+            task, was_stopped = running.task, running.was_stopped(status)
+            seconds = self._end(running, None if was_stopped else status)
+            if was_stopped:  # From outside, so it is not begun again.
+                self.failed.append(task)
+                self.say(f"{task.run}: {task.step} was stopped (the same command goes on)")
+            elif status == 0:
                 self.finished.add(task.name)
                 self.say(f"{task.run}: {task.step} done in {seconds:.0f} s")
             else:
@@ -189,6 +198,7 @@ class TaskRunner:
                 self.say(f"{task.run}: {task.step} FAILED: {_last_line(path)} (see {path})")
 
     def _end(self, running: _Running, status: int | None) -> float:
+        """Note what has come of an attempt; ``status`` None: it was stopped."""
         seconds = time.monotonic() - running.start
         running.log.close()
         self._running.remove(running)
@@ -210,7 +220,8 @@ class TaskRunner:
     def _kill(self, running: _Running) -> None:
         # Also what the process itself has left behind.
         _signal_group(running.process, signal.SIGKILL)
-        if running.process.wait() == 0:  # It had just come to its end.
+        status = running.process.wait()
+        if status == 0 and not running.was_stopped(status):  # It had just come to its end.
             self._end(running, 0)
             return
         self._end(running, None)

@@ -27,6 +27,8 @@ AVERAGE = "average"
 HASHING_THREADS = 4
 BYTES_PER_PARAMETER = 12
 """Of a checkpoint: fp32 weight and two moments."""
+STOPPED = "stopped.json"
+"""In the run directory: training has stopped as asked and is to go on; gone once it does."""
 SEPARATE = "separate"
 """Holds the lines of the capacities that continue alone."""
 

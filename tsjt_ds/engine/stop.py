@@ -9,13 +9,12 @@ from types import FrameType
 import torch
 from torch import distributed
 
+from tsjt_ds.engine.checkpoint_files import STOPPED
 from tsjt_ds.parallel.groups import World
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 STOP_FILE = "stop"
 """In the run directory: asks for what a signal asks for, where signals do not reach the ranks."""
-STOPPED = "stopped.json"
-"""In the run directory: tells that training is to go on; gone once it does."""
 FILE_REQUEST = 1000
 """Stands for the file where numbers stand for signals."""
 
