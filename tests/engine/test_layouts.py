@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.training import losses, with_stages
+from tests.engine.training import losses, make_engine, with_stages
 from tests.ranks import run_ranks
 from tests.tiny import tiny_recipe
 from tsjt_ds.config.recipe import Recipe
@@ -117,3 +117,32 @@ def test_zero_3_with_capacities_that_are_idle_for_a_stage() -> None:
     for found in run_ranks(losses, Layout(1, 1, 2), recipe, 6, raw):
         for step, step_found in zip(expected, found, strict=True):
             assert step_found == pytest.approx(step, rel=1e-4)
+
+
+SHALLOW = with_stages(
+    tiny_recipe(
+        {
+            "low": {"encoder_layers": 2, "decoder_layers": 1},
+            "high": {"encoder_layers": 4, "decoder_layers": 2},
+        }
+    ),
+    {"weights": {"low": 1.0, "high": 0.0}, "steps": 2},
+    {"weights": {"low": 0.0, "high": 1.0}, "steps": 2},
+    {"weights": {"low": 0.5, "high": 0.5}},
+)
+
+
+def groups_and_losses(world: World, raw: dict[str, Any]) -> tuple[int, list[dict[str, float]]]:
+    groups = len(make_engine(world, SHALLOW, owner_groups=True, **raw).parameter_groups)
+    return groups, losses(world, SHALLOW, 6, raw)
+
+
+@pytest.mark.parallel
+def test_stages_may_lack_what_a_capacity_owns() -> None:
+    [(_, expected)] = run_ranks(groups_and_losses, Layout(), {})
+    # The second pipeline stage has the last decoder layer and the head, which low lacks or shares.
+    ranks = run_ranks(groups_and_losses, Layout(2, 1, 1), {"partition": [0, 7, 9]})
+    assert len({groups for groups, _ in ranks}) == 2
+    for _, found in ranks:
+        for step, values in zip(found, expected, strict=True):
+            assert step == pytest.approx(values, rel=1e-4)

@@ -19,7 +19,9 @@ ROWS_PER_STEP = 8
 MICRO_BATCH_ROWS = 2
 
 
-def deepspeed_config(world: World, **raw: Any) -> DeepSpeedConfig:
+def deepspeed_config(
+    world: World, partition: str | list[int] = "cost", **raw: Any
+) -> DeepSpeedConfig:
     """ZeRO-1, AdamW and clipping, for the same step in every layout."""
     layout = world.layout
     accumulation = ROWS_PER_STEP // MICRO_BATCH_ROWS // layout.data
@@ -37,7 +39,9 @@ def deepspeed_config(world: World, **raw: Any) -> DeepSpeedConfig:
     }
     return DeepSpeedConfig(
         raw=values,
-        tsjt=TsjtSection(pipeline=layout.pipeline, tensor=layout.tensor),
+        tsjt=TsjtSection.model_validate(
+            {"pipeline": layout.pipeline, "tensor": layout.tensor, "partition": partition}
+        ),
         inverse_sqrt=None,
         zero_stage=values["zero_optimization"]["stage"],
         precision="bf16" if "bf16" in values else "fp32",
@@ -82,7 +86,7 @@ def with_stages(recipe: Recipe, *stages: dict[str, Any]) -> Recipe:
 
 def losses(world: World, recipe: Recipe, steps: int, raw: dict[str, Any]) -> list[dict[str, float]]:
     """Per-capacity losses, objective and gradient norm of the first steps."""
-    results = train(make_engine(world, recipe, **raw), range(steps))
+    results = train(make_engine(world, recipe, owner_groups=True, **raw), range(steps))
     return [
         {**r.losses, "objective": r.objective, "grad_norm": r.grad_norm or 0.0} for r in results
     ]

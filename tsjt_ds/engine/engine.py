@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig, for_device
 from tsjt_ds.engine.evaluation_pass import EvaluationPass, RowShare
+from tsjt_ds.engine.global_norm import reduce_norms_at_once
 from tsjt_ds.engine.gradients import unused_parameters
 from tsjt_ds.engine.pipeline_module import PipelineComposite, deepspeed_topology
 from tsjt_ds.engine.plain_module import PlainComposite
@@ -97,6 +98,7 @@ class Engine(ABC):
                 lr_scheduler=None if schedule is None else partial(_inverse_sqrt, schedule.rate),
                 mpu=self._mpu(),
             )
+        reduce_norms_at_once(engine.optimizer)
         return engine
 
     def _pipeline_section(self) -> dict[str, Any]:
