@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from tsjt_ds.data.fetch.located import cache_directory
+from tsjt_ds.data.formats import COMPRESSIONS
 from tsjt_ds.errors import UserError
 from tsjt_ds.files import write_whole
 
@@ -38,7 +39,7 @@ class Download:
         digest = hashlib.sha256(self.url.encode()).hexdigest()[:12]
         name = PurePosixPath(unquote(urlsplit(self.url).path)).name.replace("\0", "")[-120:]
         name = name if name not in ("", ".", "..") else "file"
-        if self.ending and not name.endswith((f".{self.ending}", *_ARCHIVES)):
+        if self.ending and not name.endswith((f".{self.ending}", *_WRAPPED)):
             name = f"{name}.{self.ending}"
         return cache_directory() / "files" / (self.host or "local") / digest / name
 
@@ -48,7 +49,7 @@ class Download:
         return self.path.with_name(self.path.name + ".part")
 
 
-_ARCHIVES = (".zip", ".tgz", ".gz", ".xz", ".bz2", ".zst", ".tar")
+_WRAPPED = (".zip", ".tar", ".tgz", *COMPRESSIONS)
 
 
 @dataclass(frozen=True)
