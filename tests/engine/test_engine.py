@@ -1,5 +1,6 @@
 """Evaluation in every layout, which training does not see; and what routers are said to do."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,9 +52,12 @@ def evaluate_after_training(world: World, recipe: Recipe, raw: dict[str, Any]) -
 
 
 @pytest.mark.parallel
-def test_evaluation_is_the_same_in_every_layout() -> None:
+def test_evaluation_is_the_same_in_every_layout(tmp_path: Path) -> None:
     recipe = tiny_recipe(FAMILY)
-    expected, *others = [run_ranks(evaluate_after_training, la, recipe, raw) for la, raw in RUNS]
+    monitor = {"csv_monitor": {"enabled": True, "output_path": str(tmp_path)}}
+    expected, *others = [
+        run_ranks(evaluate_after_training, la, recipe, raw | monitor) for la, raw in RUNS
+    ]
     for capacity in FAMILY:
         assert expected[0]["all"][capacity].shape == (11,)
     assert torch.equal(expected[0]["all"]["low"][:3], expected[0]["low"]["low"])

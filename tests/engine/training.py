@@ -44,7 +44,7 @@ def deepspeed_config(
         ),
         inverse_sqrt=None,
         zero_stage=values["zero_optimization"]["stage"],
-        precision="bf16" if "bf16" in values else "fp32",
+        precision=next((name for name in ("bf16", "fp16") if name in values), "fp32"),
         data_parallel=layout.data,
         micro_batch_rows=MICRO_BATCH_ROWS,
         accumulation=accumulation,

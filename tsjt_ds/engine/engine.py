@@ -141,18 +141,25 @@ class Engine(ABC):
         learning_rate = float(max(self.deepspeed.get_lr()))
         self.router_counts.reset()
         objective, losses = self._run(micro_batches)
-        norm = self.deepspeed.get_global_grad_norm()
-        grad_norm = None if norm is None else float(norm)
         computed = self._computed_losses()
         result = StepResult(
             losses={name: value for name, value in losses.items() if name in computed},
             objective=objective,
-            grad_norm=grad_norm,
+            grad_norm=self._gradient_norm(),
             learning_rate=learning_rate,
         )
         for hook in self.hooks:
             hook.on_step_end(self, step, result)
         return result
+
+    def _gradient_norm(self) -> float | None:
+        """The last step's; None where DeepSpeed has none, as of an fp16 step that it skipped.
+
+        It skips a step whose scaled gradients overflow, and tries the next one at half the scale.
+        """
+        skipped = self.config.precision == "fp16" and self.deepspeed.optimizer.overflow
+        norm = None if skipped else self.deepspeed.get_global_grad_norm()
+        return None if norm is None else float(norm)
 
     def _computed_losses(self) -> set[str]:
         """The names of what some micro-batch of the step computes."""
@@ -230,13 +237,17 @@ class PipelineEngine(Engine):
 
     def _run_evaluation(self, micro_batches: Iterator[Tensor], count: int) -> None:
         self._make_room()
-        # What DeepSpeed sums up of it is stale by then, and of no use here.
+        # What DeepSpeed sums up of it is stale by then, and of no use here; its monitor would fail
+        # for want of it.
+        monitor = self.deepspeed.monitor
+        is_enabled, monitor.enabled = monitor.enabled, False
         self.deepspeed.eval_batch(
             _with_labels(micro_batches),
             compute_loss=False,
             bcast_loss=False,
             num_micro_batches=count,
         )
+        monitor.enabled = is_enabled
 
     def _make_room(self) -> None:
         """Let DeepSpeed make its buffers between pipeline stages anew where shapes change."""

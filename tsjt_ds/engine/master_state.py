@@ -64,7 +64,8 @@ class MasterState:
         if not self.is_plain and not self.is_stage3:
             self.optimizer._hp_optimizer_states_linked = False
             self.optimizer._lazy_init_hp_params_optimizer_state()
-        self._is_linked = True
+        # Before the first step that is not skipped there are none.
+        self._is_linked = bool(self._moments())
 
     def write(self, parameter: Any, state: dict[str, Tensor]) -> None:
         """Put back what :meth:`read` gave; call :meth:`finish` after the last parameter."""
