@@ -69,6 +69,17 @@ def test_progress_keeps_it_quiet(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("heartbeats/*"))
 
 
+def test_a_full_disk_does_not_end_the_watch(tmp_path: Path) -> None:
+    left: list[int] = []
+    dog = Watchdog(World(Layout(), 0, torch.device("cpu")), tmp_path, 0.4, left.append)
+    # Nobody can write a file where a directory lies, root included.
+    (tmp_path / "heartbeats" / "rank-00000.json").mkdir(parents=True)
+    dog.start(0)
+    assert dog._thread is not None
+    dog._thread.join(10)
+    assert left == [HUNG]
+
+
 def test_without_a_timeout_nothing_is_watched(tmp_path: Path) -> None:
     dog = Watchdog(World(Layout(), 0, torch.device("cpu")), tmp_path, 0)
     dog.start(0)

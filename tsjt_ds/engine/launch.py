@@ -91,7 +91,7 @@ def _train(args: argparse.Namespace) -> None:
     from tsjt_ds.parallel.groups import initialize_world, on_main_rank
 
     layout = Layout(config.tsjt.pipeline, config.tsjt.tensor, config.data_parallel)
-    world = initialize_world(layout)
+    world = initialize_world(layout, config.tsjt.hang_timeout)
     locks: list[TextIO] = []
 
     def start() -> None:

@@ -5,6 +5,7 @@ and then names neither the step nor the peer. A thread of each rank looks on ins
 another of themselves by files in the run directory, which need no network.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -84,13 +85,17 @@ class Watchdog:
             silent = time.monotonic() - self._since
             self._tell_others(waits_for)
             if silent > self.timeout:
-                print(f"error: {self._report(silent, waits_for)}", file=sys.stderr, flush=True)
-                self.leave(HUNG)
+                try:
+                    print(f"error: {self._report(silent, waits_for)}", file=sys.stderr, flush=True)
+                finally:
+                    self.leave(HUNG)
                 return
 
     def _tell_others(self, waits_for: str) -> None:
         record = {"step": self._step, "waits_for": waits_for}
-        self._file(self.world.rank).write_text(json.dumps(record), encoding="utf-8")
+        # A full disk is told where it matters, and must not end the watch.
+        with contextlib.suppress(OSError):
+            self._file(self.world.rank).write_text(json.dumps(record), encoding="utf-8")
 
     def _report(self, silent: float, waits_for: str) -> str:
         layout = self.world.layout
@@ -105,13 +110,16 @@ class Watchdog:
 
     def _without_sign_of_life(self) -> Iterator[str]:
         # Both times are the file system's, so that the hosts' clocks need not agree.
-        now = self._file(self.world.rank).stat().st_mtime
+        try:
+            now = self._file(self.world.rank).stat().st_mtime
+        except OSError:
+            return
         for rank in range(self.world.layout.world_size):
             file, name = self._file(rank), name_of(self.world.layout, rank)
             try:
                 seconds = now - file.stat().st_mtime
                 last = json.loads(file.read_text(encoding="utf-8"))
-            except FileNotFoundError:
+            except OSError:
                 yield name
             except ValueError:  # It is being written: its rank lives.
                 continue

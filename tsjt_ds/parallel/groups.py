@@ -3,15 +3,21 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
-from torch.distributed import ProcessGroup
+from torch.distributed import ProcessGroup, distributed_c10d
 
 from tsjt_ds.errors import UserError
 from tsjt_ds.parallel.layout import Coordinates, Layout
 
 Result = TypeVar("Result")
+
+LEAST_TIMEOUT = 1800.0
+"""Seconds that a collective may take at least: torch's own default, which is 600 for NCCL."""
+AFTER_THE_WATCHDOG = 60.0
+"""Seconds that a collective may take longer than the watchdog has patience."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +64,15 @@ def on_main_rank(
     return outcome[0]
 
 
-def initialize_world(layout: Layout) -> World:
+def initialize_world(layout: Layout, patience: float = 0.0) -> World:
     """Make all process groups (collective).
 
     Rank, world size and rendezvous come from the environment, as ``deepspeed`` and ``torchrun``
     set them (for ``srun`` see ``parallel.slurm``); a lone process is a world of one.
+
+    Args:
+        layout: of the ranks.
+        patience: the watchdog's, in seconds; 0: without end. No collective gives up before.
     """
     for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
         os.environ.setdefault(name, value)
@@ -79,10 +89,21 @@ def initialize_world(layout: Layout) -> World:
     # compiler, of no use in training.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     accelerator = get_accelerator()
+    timeout = _longer_than(patience)
     if not torch.distributed.is_initialized():
-        deepspeed.init_distributed(accelerator.communication_backend_name(), verbose=False)
-    initialize_model_parallel(layout.tensor, layout.pipeline)
+        # DeepSpeed does not say how long the groups that it makes may wait.
+        distributed_c10d.default_pg_timeout = timeout
+        distributed_c10d.default_pg_nccl_timeout = timeout
+        backend = accelerator.communication_backend_name()
+        deepspeed.init_distributed(backend, timeout=timeout, verbose=False)
+    initialize_model_parallel(layout.tensor, layout.pipeline, timeout)
     device = torch.device(accelerator.device_name(int(os.environ["LOCAL_RANK"])))
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return World(layout, torch.distributed.get_rank(), device)
+
+
+def _longer_than(patience: float) -> timedelta:
+    if not patience:
+        return timedelta(days=365)
+    return timedelta(seconds=max(LEAST_TIMEOUT, patience + AFTER_THE_WATCHDOG))

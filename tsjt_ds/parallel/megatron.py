@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 
 import torch
 
@@ -87,8 +88,10 @@ def tensor_group() -> torch.distributed.ProcessGroup:
     return parallel_state.get_tensor_model_parallel_group()
 
 
-def initialize_model_parallel(tensor: int, pipeline: int) -> None:
+def initialize_model_parallel(tensor: int, pipeline: int, timeout: timedelta) -> None:
     """Make Megatron's groups over the whole world: tensor innermost, then data, pipeline."""
     parallel_state.initialize_model_parallel(
-        tensor_model_parallel_size=tensor, pipeline_model_parallel_size=pipeline
+        tensor_model_parallel_size=tensor,
+        pipeline_model_parallel_size=pipeline,
+        distributed_timeout_minutes=timeout / timedelta(minutes=1),
     )
