@@ -185,6 +185,36 @@ CONTRADICTIONS: list[tuple[dict[str, Any], int, str]] = [
     ),
     ({"data_types": {"grad_accum_dtype": "bf16"}}, 1, "bf16 gradients of a fp32 model need ZeRO"),
     ({"bf16": {"enabled": True}}, 1, "zero_optimization.stage: 0 in bf16"),
+    (
+        {
+            "tsjt": {"pipeline": 2},
+            "fp16": {"enabled": True},
+            "data_types": {"grad_accum_dtype": "fp32"},
+            "zero_optimization": {"stage": 1},
+        },
+        2,
+        "data_types.grad_accum_dtype: with tsjt.pipeline 2 DeepSpeed would not add up a tied",
+    ),
+    (
+        {
+            "tsjt": {"pipeline": 2},
+            "bf16": {"enabled": True},
+            "data_types": {"grad_accum_dtype": "fp32"},
+            "zero_optimization": {"stage": 1, "offload_optimizer": {"device": "cpu"}},
+        },
+        2,
+        "data_types.grad_accum_dtype: with tsjt.pipeline 2 DeepSpeed would not add up a tied",
+    ),
+    (
+        {
+            "tsjt": {"tensor": 2},
+            "optimizer": {"type": "Lamb", "params": {"lr": 1e-3}},
+            "zero_allow_untested_optimizer": True,
+            "zero_optimization": {"stage": 1},
+        },
+        2,
+        "optimizer.type: Lamb under ZeRO would let copies of a weight",
+    ),
     ({"pipeline": {"stages": 4}}, 1, "pipeline.stages: 4 contradicts tsjt.pipeline 1"),
     ({"pipeline": {"partition": "uniform"}}, 1, "pipeline.partition: DeepSpeed ignores it"),
     ({"pipeline": {"activation_checkpoint_interval": 1}}, 1, "activation_checkpoint_interval"),

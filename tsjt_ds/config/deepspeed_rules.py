@@ -18,6 +18,9 @@ TORCH_OPTIMIZERS = ("ASGD", "Adadelta", "Adafactor", "Adamax", "NAdam", "RAdam",
 here."""
 TESTED_WITH_ZERO = ("adam", "adamw", "adagrad", "lion")
 """deepspeed 0.19.8, runtime/zero/utils.py ZERO_SUPPORTED_OPTIMIZERS."""
+OF_WHOLE_TENSORS = ("lamb", "adafactor")
+"""They scale an update by the norm of the tensor they are given; under ZeRO that is a rank's share
+of many, which differs between copies of one weight."""
 TORCH_ADAM_ONLY = ("fused", "foreach", "maximize", "capturable", "differentiable")
 FUSED_ADAM_ONLY = ("bias_correction", "set_grad_none")
 
@@ -55,6 +58,11 @@ def _optimizer(file: DeepSpeedFile) -> Mistakes:
         yield (
             f"optimizer.type: DeepSpeed has not tested {name} with ZeRO "
             "(add zero_allow_untested_optimizer: true, or use AdamW)"
+        )
+    elif name.lower() in OF_WHOLE_TENSORS and file.tsjt.pipeline * file.tsjt.tensor > 1:
+        yield (
+            f"optimizer.type: {name} under ZeRO would let copies of a weight on several "
+            "pipeline or tensor ranks drift apart (use AdamW, or tsjt.pipeline 1 and tsjt.tensor 1)"
         )
     if "max_grad_norm" in optimizer.params:
         yield "optimizer.params.max_grad_norm: DeepSpeed refuses it (use gradient_clipping)"
@@ -98,6 +106,12 @@ def _precision(file: DeepSpeedFile) -> Mistakes:
             f"data_types.grad_accum_dtype: {accumulated} gradients of a {model} model need ZeRO "
             "(set zero_optimization.stage 1)"
         )
+    elif file.tsjt.pipeline > 1 and accumulated != model and not _is_bf16_optimizer(file):
+        yield (
+            f"data_types.grad_accum_dtype: with tsjt.pipeline {file.tsjt.pipeline} DeepSpeed would "
+            f"not add up a tied weight's {accumulated} gradients in a {model} model (delete this "
+            "key; fp32 goes with bf16 and without offload_optimizer)"
+        )
     for key, given in (
         ("fp16.fp16_master_weights_and_grads", file.fp16.fp16_master_weights_and_grads),
         ("bf16.bf16_master_weights_and_grads", file.bf16.bf16_master_weights_and_grads),
@@ -107,6 +121,13 @@ def _precision(file: DeepSpeedFile) -> Mistakes:
             yield f"{key}: needs ZeRO (set zero_optimization.stage 1)"
     if file.bf16.bf16_optimizer_states and not file.bf16.bf16_master_weights_and_grads:
         yield "bf16.bf16_optimizer_states: needs bf16_master_weights_and_grads (enable it too)"
+
+
+def _is_bf16_optimizer(file: DeepSpeedFile) -> bool:
+    """Whether DeepSpeed keeps fp32 gradients of bf16 weights in an optimizer made for it."""
+    offload = file.zero_optimization.offload_optimizer
+    stays = offload is None or offload.device == "none"
+    return file.bf16.enabled and file.data_types.grad_accum_dtype == "fp32" and stays
 
 
 def _zero(file: DeepSpeedFile) -> Mistakes:
