@@ -55,14 +55,23 @@ def files_of_rank(path: Path, rank: int) -> list[Path]:
 
 
 def load_tensors(tensors: dict[str, Any], path: Path, *, alone: bool = False) -> None:
-    """Read into ``tensors``, in place; collective unless ``alone``."""
-    with _quiet():
+    """Read into ``tensors``, in place; collective unless ``alone``.
+
+    Raises:
+        UserError: a file is missing or cannot be read.
+    """
+    with _quiet(), _readable(path):
         dcp.load(tensors, checkpoint_id=path, no_dist=alone)
 
 
 def tensor_sizes(path: Path) -> dict[str, torch.Size]:
-    """The whole size of each tensor of a checkpoint."""
-    entries = FileSystemReader(path).read_metadata().state_dict_metadata
+    """The whole size of each tensor of a checkpoint.
+
+    Raises:
+        UserError: a file is missing or cannot be read.
+    """
+    with _readable(path):
+        entries = FileSystemReader(path).read_metadata().state_dict_metadata
     return {k: e.size for k, e in entries.items() if isinstance(e, TensorStorageMetadata)}
 
 
@@ -75,17 +84,12 @@ def load_weights(checkpoint: Path) -> dict[str, Tensor]:
     Raises:
         UserError: a file is missing or cannot be read.
     """
-    try:
-        tensors = {
-            key: torch.zeros(size, dtype=torch.float32)
-            for key, size in tensor_sizes(checkpoint).items()
-            if key.startswith(f"{WEIGHT}/")
-        }
-        load_tensors(tensors, checkpoint, alone=True)
-    except (OSError, CheckpointException) as error:
-        raise UserError(
-            f"{checkpoint}: cannot be read (did a training delete it? try again)"
-        ) from error
+    tensors = {
+        key: torch.zeros(size, dtype=torch.float32)
+        for key, size in tensor_sizes(checkpoint).items()
+        if key.startswith(f"{WEIGHT}/")
+    }
+    load_tensors(tensors, checkpoint, alone=True)
     return {key.removeprefix(f"{WEIGHT}/"): tensor for key, tensor in tensors.items()}
 
 
@@ -95,6 +99,16 @@ def load_weight(checkpoint: Path, name: str) -> Tensor:
     tensors = {key: torch.zeros(tensor_sizes(checkpoint)[key], dtype=torch.float32)}
     load_tensors(tensors, checkpoint, alone=True)
     return tensors[key]
+
+
+@contextmanager
+def _readable(checkpoint: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, CheckpointException) as error:  # The latter is no Exception.
+        raise UserError(
+            f"{checkpoint}: cannot be read (did a training delete it? try again)"
+        ) from error
 
 
 @contextmanager

@@ -240,9 +240,10 @@ class Line:
         """Have a checkpoint scored that is due, once it is written."""
         if self._bleu_due is None or self.bleu is None or self.checkpointer.is_writing:
             return
-        (step, stall, capacities), self._bleu_due = self._bleu_due, None
-        if step == self.schedule.steps:
-            self.bleu.close(wait=True)  # Or the last score would be left out.
+        step, stall, capacities = self._bleu_due
+        if step == self.schedule.steps and self.bleu.busy_step() is not None:
+            return  # The last score is not left out: it comes once no rank waits for this one.
+        self._bleu_due = None
         self.bleu.start(step, stall, capacities)
 
     def _validate(self, step: int) -> bool:
@@ -353,11 +354,14 @@ class Line:
 
     def _close_records(self, wait: bool) -> None:
         self.engine.hooks.clear()
-        self._bleu_due = None
         if self.metrics is not None:
             self.metrics.close()
         if self.bleu is not None:
             self.bleu.close(wait)
+            if wait:
+                self._start_bleu()
+                self.bleu.close()
+        self._bleu_due = None
 
 
 def _take_history(origin: Path, directory: Path) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint import CheckpointException
 
 from tsjt_ds.config.recipe import Recipe, TeacherConfig
 from tsjt_ds.data.prepared import TOKENIZER, PreparedData, read_manifest
@@ -152,7 +151,5 @@ def _load(model: CompositeModel, checkpoint: Path) -> None:
     }
     try:
         load_tensors(tensors, checkpoint, alone=True)
-    except (OSError, CheckpointException) as error:
-        raise UserError(
-            f"teacher: {checkpoint}: cannot be read (did a training delete it? try again)"
-        ) from error
+    except UserError as error:
+        raise UserError(f"teacher: {error}") from error
