@@ -13,11 +13,11 @@ from tests.system.conftest import write_config
 from tests.system.runs import ROOT, TIMEOUT, environment, metrics, run, train_command, wait_until
 from tests.system.test_schedules import records, weights_of
 
-STEPS = ["--set", "schedule.stages.0.steps=30", "--set", "schedule.stages.1.steps=30"]
+STEPS = ["--set", "schedule.stages.0.steps=18", "--set", "schedule.stages.1.steps=18"]
 
 
 def training(digits: Path, name: str) -> list[str]:
-    config = write_config(digits / "stop.json", pipeline=2, checkpoint_interval=20)
+    config = write_config(digits / "stop.json", pipeline=2, checkpoint_interval=12)
     where = f"run_directory={digits / name}"
     return train_command(2, digits / "recipe.yaml", config, *STEPS, "--set", where)
 
@@ -60,13 +60,13 @@ def test_stopped_and_started_again_equals_never_stopped(digits: Path) -> None:
     output = stop(directory, command, signal_the_last_rank)
     stopped = json.loads((directory / "stopped.json").read_text())
     assert stopped["signal"] == "SIGUSR1"
-    assert f"stopped after step {stopped['step']} of 60: SIGUSR1" in output
-    assert 8 <= stopped["step"] == len(metrics(directory)) < 60
+    assert f"stopped after step {stopped['step']} of 36: SIGUSR1" in output
+    assert 8 <= stopped["step"] == len(metrics(directory)) < 36
 
     before = stopped["step"]
     output = stop(directory, command, lambda _: (directory / "stop").touch())
     stopped = json.loads((directory / "stopped.json").read_text())
-    assert f"at step {before} of 60" in output
+    assert f"at step {before} of 36" in output
     assert stopped["step"] > before
     assert not (directory / "stop").exists()
 
