@@ -13,8 +13,9 @@ SMALLER = (
     "tokenizer.train_segments=5000",
     "model.d_model=32",
     "model.ffn_dim=64",
-    "schedule.stages.0.steps=20",
+    "schedule.stages.0.steps=10",
     "schedule.stages.1.steps=10",
+    "schedule.stages.2.steps=10",
     "evaluation.max_segments=20",
 )
 
@@ -48,7 +49,8 @@ def test_it_ends_with_a_table_of_both_capacities(quickstart: tuple[Path, str]) -
     for part in ("en-cs", "en-de", "en-et", "en-fi", "en-tr", "low", "high", "BLEU", "chrF"):
         assert part in printed.rsplit("checkpoint step-", 1)[1]
     lines = metrics(directory / "run")
-    assert lines[-1]["losses"]["high/loss"] < lines[0]["losses"]["high/loss"] - 0.5
+    assert lines[-1]["losses"]["low/loss"] < lines[0]["losses"]["low/loss"] - 0.5
+    assert lines[-1]["losses"]["high/loss"] < lines[0]["losses"]["low/loss"] - 0.5
     table = json.loads((directory / "run" / "evaluation" / "test.json").read_text())
     assert len(table["results"]) == 2 * 5
     assert {row["segments"] for row in table["results"]} == {20}
