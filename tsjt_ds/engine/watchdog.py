@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import distributed
 
+from tsjt_ds.files import write_whole
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.layout import Layout
 
@@ -95,7 +96,7 @@ class Watchdog:
         record = {"step": self._step, "waits_for": waits_for}
         # A full disk is told where it matters, and must not end the watch.
         with contextlib.suppress(OSError):
-            self._file(self.world.rank).write_text(json.dumps(record), encoding="utf-8")
+            write_whole(self._file(self.world.rank), json.dumps(record))
 
     def _report(self, silent: float, waits_for: str) -> str:
         layout = self.world.layout
@@ -121,8 +122,6 @@ class Watchdog:
                 last = json.loads(file.read_text(encoding="utf-8"))
             except OSError:
                 yield name
-            except ValueError:  # It is being written: its rank lives.
-                continue
             else:
                 if seconds > MISSED_BEATS * self.beat:
                     yield f"{name} for {seconds:.0f} s, when it waited {last['waits_for']}"
