@@ -5,6 +5,7 @@ import os
 import pickle
 import socket
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,9 @@ def _rank_main(
     partial = Path(scratch, f"{rank}.partial")
     partial.write_bytes(pickle.dumps((failure, result)))
     partial.rename(Path(scratch, str(rank)))
+    if rank == 0 and not failure:  # It serves the others' store.
+        while any(not Path(scratch, str(other)).exists() for other in range(layout.world_size)):
+            time.sleep(0.01)
     os._exit(0)  # A rank whose peer failed would wait in its process group's destructor.
 
 
