@@ -32,7 +32,6 @@ COPY ds_configs ds_configs
 COPY clusters clusters
 RUN useradd --uid 1000 --home-dir /tmp --no-create-home tsjt \
     && install -d -m 1777 /workspace corpora prepared runs
-VOLUME ["/workspace/corpora", "/workspace/prepared", "/workspace/runs"]
 USER 1000
 HEALTHCHECK --interval=10m --timeout=3m CMD ["tsjt", "doctor"]
 CMD ["tsjt", "doctor"]

@@ -63,6 +63,8 @@ lint: $(INSTALLED)
 
 # torch goes first: where pip's configuration has a CPU build, that one is taken.
 $(INSTALLED): pyproject.toml constraints.txt
+	@test -d .venv || $(PYTHON) -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON): no Python >= 3.11 with venv (name one: PYTHON=python3.12)"; exit 1; }
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt setuptools wheel torch==2.13.0
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"

@@ -58,7 +58,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="holds {train,dev,test}.{pair}.tsv.gz"
     )
-    parser.add_argument("--output", type=Path, default=Path("runs/ablation"), metavar="DIR")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="default: runs/<name of the table's file>"
+    )
     parser.add_argument(
         "--jobs", type=int, choices=(1, 2), default=1, help="trainings side by side (default: 1)"
     )
@@ -134,7 +136,7 @@ def make_plan(args: argparse.Namespace) -> AblationPlan:
         table,
         args.table,
         args.size,
-        args.output,
+        args.output or Path("runs", args.table.stem),
         Path(__file__).with_name("train.py"),
         args.data,
         dict(_parameter(item) for item in args.parameter),

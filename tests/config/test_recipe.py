@@ -55,7 +55,7 @@ STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
         ({"data__max_segment_tokens": 30}, "30 and 2 tags do not fit a row of 24 tokens"),
         ({"data__pairs": ["en-de", "en-de"]}, "a pair is named twice"),
         ({"data__directions": ["en-cs"]}, "direction 'en-cs' is of no pair in pairs"),
-        ({"data__pairs": ["english"]}, "data.pairs.0: string should match pattern"),
+        ({"data__pairs": ["english"]}, "data.pairs.0: 'english' is no language pair (write"),
         (
             {"model__capacities__high": {"encoder_layers": 1, "decoder_layers": 1}},
             "capacities 'low' and 'high' are the same network",

@@ -1,13 +1,28 @@
 """Where bitext is: own files, the field's public corpora and test sets."""
 
+import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from tsjt_ds.config.schema import Section
 
-PAIR_PATTERN = r"^[a-z]{2,3}(_[A-Za-z]+)?-[a-z]{2,3}(_[A-Za-z]+)?$"
-Pair = Annotated[str, Field(pattern=PAIR_PATTERN)]
+PAIR = re.compile(r"[a-z]{2,3}(_[A-Za-z]+)?-[a-z]{2,3}(_[A-Za-z]+)?")
+
+
+def _is_pair(value: str) -> str:
+    if not PAIR.fullmatch(value):
+        raise ValueError(f"{value!r} is no language pair (write it as en-de or en-pt_BR)")
+    return value
+
+
+Pair = Annotated[str, AfterValidator(_is_pair)]
 Format = Literal["tsv", "text", "jsonl", "parquet", "tmx", "sgm", "xliff", "wmt_xml"]
 FORMATS: tuple[str, ...] = get_args(Format)
 ALIGNED_FORMATS = ("text", "sgm")

@@ -46,7 +46,7 @@ def _describe(section: type[Section], item: Mapping[str, Any]) -> str:
         return f"{key}: missing (add this key)"
     if item["type"] == "value_error":
         return f"{key}: {item['ctx']['error']}"
-    return f"{key}: {item['msg'].lower()}, not {item['input']!r}"
+    return f"{key}: {item['msg'][:1].lower()}{item['msg'][1:]}, not {item['input']!r}"
 
 
 def _is_union_tag(part: object) -> bool:

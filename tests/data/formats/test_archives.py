@@ -88,7 +88,7 @@ def test_members_that_cannot_be_read_are_told(archive: Path, member: str, messag
 
 
 def test_an_archive_without_a_member_is_told(archive: Path) -> None:
-    with pytest.raises(UserError, match=r"it is an archive \(name one of its members\)"):
+    with pytest.raises(UserError, match=r"it is an archive \(unpack it\)"):
         read("tsv", archive)
 
 

@@ -39,7 +39,7 @@ def open_part(part: Part) -> Iterator[io.BufferedReader]:
             file = stack.enter_context(part.path.open("rb"))
             stream = decompressed(file, part.path.name)
             if is_archive(stream):
-                raise UserError(f"{part.path}: it is an archive (name one of its members)")
+                raise UserError(f"{part.path}: it is an archive (unpack it)")
             yield stream
     except (*_DAMAGED, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
