@@ -145,3 +145,30 @@ def test_a_run_begins_where_the_shared_stages_of_another_end(
 def test_arms_without_shared_stages_cannot_begin_alike(plan: AblationPlan) -> None:
     with pytest.raises(UserError, match="'joint' begins as 'both_ways_early', but their first"):
         plan.shared_steps("joint", "both_ways_early", 1)
+
+
+def test_an_edited_file_makes_another_task(tmp_path: Path) -> None:
+    for name in ("ds.json", "recipe.yaml"):
+        origin = {"ds.json": "ds_configs/cpu.json", "recipe.yaml": "recipes/quickstart.yaml"}
+        (tmp_path / name).write_text((ROOT / origin[name]).read_text())
+    table = tmp_path / "table.yaml"
+    table.write_text(
+        "arms: {one: {recipe: recipe.yaml}}\n"
+        "sizes: {small: {deepspeed: ds.json, prepared: prepared}}\n"
+    )
+
+    def settings() -> set[str]:
+        plan = AblationPlan(load_table(table), table, "small", Path("out"), Path("train.py"))
+        return {task.settings for task in plan.tasks(["one"], [1]) if task.step != "prepare"}
+
+    found = [settings()]
+    for name, old, new in (
+        ("ds.json", '"gradient_clipping": 1.0', '"gradient_clipping": 0.5'),
+        ("recipe.yaml", "label_smoothing: 0.1", "label_smoothing: 0.2"),
+    ):
+        text = (tmp_path / name).read_text()
+        assert old in text
+        (tmp_path / name).write_text(text.replace(old, new))
+        found.append(settings())
+    assert [len(digests) for digests in found] == [1, 1, 1]
+    assert len(set.union(*found)) == 3

@@ -119,6 +119,46 @@ STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
             },
             "stage 'b' grows 'low', but no capacity trained before is nested in it",
         ),
+        (
+            {
+                "validation__interval": 5,
+                "schedule__stages": [
+                    {**STAGE, "weights": {"low": 1.0, "high": 0.0}, "carry_best": "high"},
+                    {**STAGE, "name": "b"},
+                ],
+            },
+            "stage 'joint' goes by the dev figure 'high', which is not measured before that",
+        ),
+        (
+            {
+                "validation__interval": 5,
+                "schedule__stages": [STAGE, {**SEPARATE, "until": {"figure": "low"}}],
+            },
+            "stage 'alone' goes by the dev figure 'low' for each capacity (mean is each one's own)",
+        ),
+        (
+            {"validation__interval": 5, "schedule__stages": [{**STAGE, "carry_best": "low"}]},
+            "stage 'joint' has carry_best, but no stage follows (drop it",
+        ),
+        (
+            {
+                "model__capacities": {
+                    "long": {"encoder_layers": 3, "decoder_layers": 1},
+                    "wide": {"encoder_layers": 1, "decoder_layers": 3},
+                    "all": {"encoder_layers": 3, "decoder_layers": 3},
+                },
+                "schedule__stages": [
+                    {**STAGE, "weights": {"long": 0.5, "wide": 0.5, "all": 0.0}},
+                    {
+                        **STAGE,
+                        "name": "b",
+                        "weights": {"long": 0.3, "wide": 0.3, "all": 0.4},
+                        "grow": {"all": "identity"},
+                    },
+                ],
+            },
+            "stage 'b' grows 'all' out of 'long', but 'wide' has trained other parts of it",
+        ),
         ({"validation__bleu_interval": 10}, "bleu_interval without interval"),
         (
             {"model__capacities__low__ffn_dim": 128},

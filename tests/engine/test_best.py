@@ -44,7 +44,7 @@ def test_of_equal_figures_the_earlier_is_the_best() -> None:
     improved = [tracker.update(step, {"low": 2.0, "mean": 3.0}) for step in (100, 200)]
     assert improved == [True, False]
     assert tracker.update(300, {"low": 2.0, "mean": 2.5})
-    assert (tracker.best_step("low"), tracker.best_step("mean")) == (100, 300)
+    assert [tracker.bests()[name].step for name in ("low", "mean")] == [100, 300]
     assert tracker.protected_steps() == {100, 300}
 
 
@@ -52,7 +52,7 @@ def test_small_gains_are_new_bests_but_end_no_plateau() -> None:
     tracker = BestTracker()
     for step, nll in enumerate([2.0, 1.95, 1.92]):
         assert tracker.update(step, {"low": nll}, min_delta=0.1)
-    assert tracker.best_step("low") == 2
+    assert tracker.bests()["low"].step == 2
     assert tracker.is_plateau("low", patience=2)
     tracker.update(3, {"low": 1.89}, min_delta=0.1)
     assert not tracker.is_plateau("low", patience=1)

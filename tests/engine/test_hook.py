@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.engine.training import make_engine, train, with_stages
+from tests.engine.training import RATE, make_engine, train, with_stages
 from tests.ranks import run_ranks
 from tests.tiny import tiny_recipe
 from tsjt_ds.config.recipe import Recipe
@@ -80,3 +80,24 @@ def test_only_trainable_parts_move(layout: Layout) -> None:
     assert not any(moved[name] for name in own_of_low)
     assert moved["encoder.0.self_attn.out.weight"]
     assert moved["encoder.2.self_attn.out.weight"]
+
+
+def first_step_of_high(world: World, recipe: Recipe) -> float:
+    """By how much it moves a weight that high alone owns: the median."""
+    engine = make_engine(world, recipe, owner_groups=True)
+    train(engine, range(2))
+    own = dict(engine.model.canonical_parameters())["encoder.2.self_attn.out.weight"]
+    before = own.detach().clone()
+    train(engine, range(2, 3))
+    return (own.detach() - before).abs().median().item()
+
+
+@pytest.mark.parallel
+def test_what_enters_late_moves_as_in_a_first_step() -> None:
+    recipe = with_stages(
+        tiny_recipe(),
+        {"weights": {"low": 1.0, "high": 0.0}, "steps": 2},
+        {"weights": {"low": 0.5, "high": 0.5}, "steps": 2},
+    )
+    [moved] = run_ranks(first_step_of_high, Layout(), recipe)
+    assert moved == pytest.approx(RATE, rel=1e-2)

@@ -17,6 +17,7 @@ from tsjt_ds.parallel.groups import World
 
 ROWS_PER_STEP = 8
 MICRO_BATCH_ROWS = 2
+RATE = 5e-3
 
 
 def deepspeed_config(
@@ -31,7 +32,7 @@ def deepspeed_config(
         "gradient_accumulation_steps": accumulation,
         "optimizer": {
             "type": "AdamW",
-            "params": {"lr": 5e-3, "weight_decay": 0.01, "torch_adam": True},
+            "params": {"lr": RATE, "weight_decay": 0.01, "torch_adam": True},
         },
         "gradient_clipping": 0.5,
         "zero_optimization": {"stage": 1, "reduce_bucket_size": 10**6},

@@ -174,7 +174,7 @@ def test_reported_losses_are_means_over_the_tokens_that_have_them(world: World) 
 
 
 def test_router_losses_join_the_objective(world: World) -> None:
-    """Weighted up by the share of the micro-batches that compute experts."""
+    """At the capacity's weight, over the share of the micro-batches that compute it."""
     model = {"expert_interval": 1, "capacities": {
         "low": {"encoder_layers": 1, "decoder_layers": 1, "experts": 4},
         "high": {"encoder_layers": 3, "decoder_layers": 2},
@@ -183,15 +183,15 @@ def test_router_losses_join_the_objective(world: World) -> None:
     head, embedding = make_head(recipe)
     assert loss_names(recipe)[-1] == "router/loss"
     without = [head(embedding, states(recipe, m), context) for m in (0, 1, 2, 3)]
-    given = {0: 0.5, 2: 0.25}
+    given, factor = {0: 0.5, 2: 0.25}, context.weights["low"] / 0.5
     means, tokens = 0.0, sum(context.tokens[m] for m in given)
     for m, value in given.items():
         streams = states(recipe, m)
         streams.auxiliary = torch.tensor(value, requires_grad=True)
         losses = head(embedding, streams, context)
-        torch.testing.assert_close(losses.objective, without[m].objective + value / 0.5)
+        torch.testing.assert_close(losses.objective, without[m].objective + value * factor)
         losses.objective.backward()
-        assert streams.auxiliary.grad == 2.0
+        assert streams.auxiliary.grad == pytest.approx(factor)
         means += float(losses.by_name["router/loss"]) / len(ACTIVE)
     expected = sum(value * context.tokens[m] for m, value in given.items()) / tokens
     assert means == pytest.approx(expected)

@@ -1,5 +1,6 @@
 """From a table to tasks: which commands make its runs, and where their files go."""
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from tsjt_ds.ablation.table import Size, Table, recipe_of
 from tsjt_ds.ablation.tasks import Task
 from tsjt_ds.config.data import SPLITS
 from tsjt_ds.config.overrides import split_overrides
-from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.config.recipe import Recipe, dump_recipe
 from tsjt_ds.engine.checkpoint_files import STOPPED, checkpoint_path, complete_checkpoints
 from tsjt_ds.errors import UserError
 
@@ -119,7 +120,7 @@ class AblationPlan:
         if spec.begins:
             needs.append(f"{self.run_path(spec.begins, seed).name}.train")
         yield self._train(arm, seed, tuple(needs))
-        yield self._evaluate(run)
+        yield self._evaluate(arm, seed)
 
     def _prepare(self, run: str, arm: str, seed: int, needs: tuple[str, ...] = ()) -> Task:
         settings = _as_options(split_overrides(self.settings(arm, seed))[0])
@@ -133,7 +134,8 @@ class AblationPlan:
             *("--capacity", spec.teacher_capacity, "--output", f"{run}.distilled"),
             *self.size.distil,
         )
-        return Task(run.name, "distil", TSJT, arguments, needs, self._threads)
+        settings = self._digest(spec.teacher, seed)
+        return Task(run.name, "distil", TSJT, arguments, needs, self._threads, settings)
 
     def _train(self, arm: str, seed: int, needs: tuple[str, ...]) -> Task:
         program = (sys.executable, str(self.train_script))
@@ -144,7 +146,8 @@ class AblationPlan:
         )
         run = self.run_path(arm, seed)
         beginning, stopped = self._beginning(arm, seed), str(run / STOPPED)
-        return Task(run.name, "train", program, arguments, needs, beginning, stopped)
+        settings = self._digest(arm, seed)
+        return Task(run.name, "train", program, arguments, needs, beginning, settings, stopped)
 
     def _beginning(self, arm: str, seed: int) -> tuple[str, ...]:
         """Where a run that has not begun yet takes its first stages from."""
@@ -170,9 +173,24 @@ class AblationPlan:
             )
         return steps
 
-    def _evaluate(self, run: Path) -> Task:
-        arguments = ("evaluate", str(run), *self.size.evaluate)
-        return Task(run.name, "evaluate", TSJT, arguments, (f"{run.name}.train",), self._threads)
+    def _evaluate(self, arm: str, seed: int) -> Task:
+        run = self.run_path(arm, seed)
+        arguments, needs = ("evaluate", str(run), *self.size.evaluate), (f"{run.name}.train",)
+        settings = self._digest(arm, seed)
+        return Task(run.name, "evaluate", TSJT, arguments, needs, self._threads, settings)
+
+    def _digest(self, arm: str, seed: int) -> str:
+        """Of an arm's resolved recipe and of the DeepSpeed file, which may be edited.
+
+        Raises:
+            UserError: the DeepSpeed file cannot be read.
+        """
+        file = self.table_path.parent / self.size.deepspeed
+        try:
+            text = dump_recipe(self.recipe(arm, seed)) + file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{file}: {error.strerror} (see deepspeed in the table)") from None
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def _threads(self) -> tuple[str, ...]:

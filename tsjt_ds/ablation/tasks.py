@@ -34,6 +34,8 @@ class Task:
     """Names of tasks."""
     hints: tuple[str, ...] = ()
     """Arguments that only decide how fast it goes."""
+    settings: str = ""
+    """A digest of the files that decide the outcome, too."""
     stopped: str = ""
     """A file that is there when the process was asked to stop, did so well, and is to go on."""
 
@@ -57,6 +59,7 @@ class Note:
     """Wall time of all attempts."""
     status: int | None = None
     """Exit status of the last attempt; None: it was stopped."""
+    settings: str = ""
 
 
 class Notes:
@@ -66,12 +69,13 @@ class Notes:
         self.directory = directory
 
     def read(self, task: Task) -> Note | None:
-        """The note of a task, if it is of these very arguments."""
+        """The note of a task, if it is of these very arguments and settings."""
         try:
             note = Note(**json.loads(self._path(task).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
-        return note if note.arguments == list(task.arguments) else None
+        is_same = (note.arguments, note.settings) == (list(task.arguments), task.settings)
+        return note if is_same else None
 
     def is_finished(self, task: Task) -> bool:
         """Whether a task has come to a good end."""
@@ -83,7 +87,7 @@ class Notes:
         before = self.read(task)
         total = seconds + (before.seconds if before else 0.0)
         self.directory.mkdir(parents=True, exist_ok=True)
-        note = Note(list(task.arguments), total, status)
+        note = Note(list(task.arguments), total, status, task.settings)
         write_whole(self._path(task), json.dumps(asdict(note), indent=2) + "\n")
 
     def forget(self, task: Task) -> None:

@@ -58,6 +58,13 @@ class DeepSpeedConfig:
         return self.micro_batch_rows * self.accumulation * self.data_parallel
 
     @property
+    def corrects_bias(self) -> bool:
+        """Whether the optimizer is an Adam that divides its running means by 1 - beta^t."""
+        optimizer = self.raw["optimizer"]
+        is_adam = optimizer["type"].lower() in ADAM
+        return is_adam and bool(optimizer.get("params", {}).get("bias_correction", True))
+
+    @property
     def resolved(self) -> dict[str, Any]:
         """The whole file again, resolved: what a run directory keeps."""
         file: dict[str, Any] = {"tsjt": self.tsjt.model_dump(mode="json"), **self.raw}

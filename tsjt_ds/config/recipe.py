@@ -1,6 +1,6 @@
 """The recipe: *what* is trained (data, tokenizer, model, capacities, schedule, evaluation)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +12,7 @@ from tsjt_ds.config.data import DataConfig
 from tsjt_ds.config.model import TEACHER, ModelConfig, NotNegative, Positive
 from tsjt_ds.config.overrides import apply_overrides
 from tsjt_ds.config.schema import Section, nearest, validate
-from tsjt_ds.config.stages import MEAN, ScheduleConfig, StageConfig, at_ends
+from tsjt_ds.config.stages import MEAN, ScheduleConfig, StageConfig
 from tsjt_ds.config.strict_yaml import load_yaml
 from tsjt_ds.errors import UserError
 
@@ -123,10 +123,34 @@ class Recipe(Section):
                 raise ValueError(
                     f"stage {stage.name!r} has no weight for {missing[0]!r} (add it, 0 is allowed)"
                 )
-            if (stage.until or stage.carry_best) and not self.validation.interval:
+        return self
+
+    @model_validator(mode="after")
+    def _figures_are_measured(self) -> "Recipe":
+        trained: set[str] = set()
+        for stage in self.schedule.stages:
+            trained = set(stage.separate) or trained.union(stage.weighed)
+            figures = set(filter(None, [stage.until and stage.until.figure, stage.carry_best]))
+            if figures and not self.validation.interval:
                 raise ValueError(
                     f"stage {stage.name!r} goes by a dev figure (set validation.interval)"
                 )
+            for figure in figures - {MEAN}:
+                if figure not in trained:
+                    raise ValueError(
+                        f"stage {stage.name!r} goes by the dev figure {figure!r}, which is not "
+                        "measured before that capacity is trained (name another)"
+                    )
+                if len(stage.separate) > 1:
+                    raise ValueError(
+                        f"stage {stage.name!r} goes by the dev figure {figure!r} for each capacity "
+                        f"({MEAN} is each one's own)"
+                    )
+        if self.schedule.stages[-1].carry_best:
+            raise ValueError(
+                f"stage {stage.name!r} has carry_best, but no stage follows (drop it: checkpoint "
+                "best of evaluate, export and translate goes by the same figures)"
+            )
         return self
 
     @model_validator(mode="after")
@@ -169,8 +193,24 @@ class Recipe(Section):
                         f"stage {stage.name!r} grows {name!r} from {base!r}, which has fewer "
                         "experts (grow from a dense capacity)"
                     )
-            trained |= {name for name, ramp in stage.weights.items() if any(at_ends(ramp))}
+                if stage.grow[name] == "identity":
+                    self._refuse_parts_of_others(stage.name, name, base, trained)
+            trained |= stage.weighed
         return self
+
+    def _refuse_parts_of_others(
+        self, stage: str, name: str, base: str, trained: Iterable[str]
+    ) -> None:
+        """Refuse a growth to which another trained capacity brings what ``base`` has not."""
+        sizes = self.model.size_of(name), self.model.size_of(base)
+        for other in sorted(trained):
+            size = self.model.size_of(other)
+            if any(min(o, n) > b for o, n, b in zip(size, *sizes, strict=True)):
+                raise ValueError(
+                    f"stage {stage!r} grows {name!r} out of {base!r}, but {other!r} has trained "
+                    "other parts of it, so that it would not begin as the same function (grow it "
+                    "by stack, or give capacities that are not nested weight 0 before)"
+                )
 
     @property
     def run_path(self) -> Path:

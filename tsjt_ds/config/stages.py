@@ -77,6 +77,17 @@ class StageConfig(Section):
     """Instead of steps and weights, as the last stage: each named capacity continues alone from the
     joint checkpoint for so many steps."""
 
+    @property
+    def weighed(self) -> frozenset[str]:
+        """The capacities with a weight at some step of the stage."""
+        return frozenset(name for name, ramp in self.weights.items() if any(at_ends(ramp)))
+
+    @property
+    def computed(self) -> frozenset[str]:
+        """The capacities, and ``teacher``, that some step of the stage computes."""
+        terms = [term for term in self.consistency if any(at_ends(term.weight))]
+        return self.weighed.union(*((term.teacher, term.student) for term in terms))
+
     @field_validator("weights")
     @classmethod
     def _sums(cls, value: dict[str, Ramp]) -> dict[str, Ramp]:
@@ -105,8 +116,7 @@ class StageConfig(Section):
                     f"stage {self.name!r} has two consistency terms from {teacher!r} to "
                     f"{student!r} (keep one)"
                 )
-        trained = [name for name, ramp in self.weights.items() if any(at_ends(ramp))]
-        if trained and all(self.supervise.get(name, 1.0) < 1.0 for name in trained):
+        if self.weighed and all(self.supervise.get(name, 1.0) < 1.0 for name in self.weighed):
             raise ValueError(
                 f"stage {self.name!r} trains nothing on some micro-batches (let one capacity's "
                 "supervise be 1)"

@@ -75,14 +75,6 @@ class BestTracker:
         """The best of each figure that has one."""
         return {name: course.leaders[0] for name, course in self._courses.items() if course.leaders}
 
-    def best_step(self, figure: str) -> int:
-        """Where a figure was lowest.
-
-        Raises:
-            KeyError: it has not been measured.
-        """
-        return self.bests()[figure].step
-
     def is_plateau(self, figure: str, patience: int) -> bool:
         """Whether the last ``patience`` validations or more have not got a figure further down."""
         course = self._courses.get(figure)

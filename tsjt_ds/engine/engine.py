@@ -41,6 +41,7 @@ class StepResult:
     grad_norm: float | None
     """Global norm before clipping; None under ZeRO 0, where DeepSpeed does not tell it."""
     learning_rate: float
+    """The highest of the parameter groups'."""
 
 
 class EngineHook(Protocol):

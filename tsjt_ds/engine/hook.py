@@ -1,9 +1,11 @@
 """The engine hook that schedules the joint-loss stages."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from tsjt_ds.engine.bias_correction import rate_correction
 from tsjt_ds.engine.engine import Engine, StepResult
 from tsjt_ds.engine.schedule import Schedule, StageAt
 from tsjt_ds.model.step import StepContext
@@ -29,10 +31,9 @@ class JointLossHook:
         stage = self.schedule.at(step)
         engine.publish(self._context(engine, step, stage))
         for group in engine.parameter_groups:
-            moves = self._moves(group, stage)
-            if not moves or stage.rate_factor != 1.0:
-                # Without gradients, Adam's momentum and weight decay would still move it.
-                factor = stage.rate_factor if moves else 0.0
+            # Without gradients, Adam's momentum and weight decay would still move it.
+            factor = self._factor(engine, group, step) if self._moves(group, stage) else 0.0
+            if factor != 1.0:
                 group["scheduled_lr"], group["lr"] = group["lr"], group["lr"] * factor
                 group["factored_lr"] = group["lr"]
 
@@ -55,8 +56,15 @@ class JointLossHook:
             computed=stage.computed,
         )
 
-    def _moves(self, group: dict[str, object], stage: StageAt) -> bool:
-        owners, part = frozenset(group["owners"]), group["part"]  # type: ignore[call-overload]
+    def _factor(self, engine: Engine, group: dict[str, Any], step: int) -> float:
+        """Of the scheduled learning rate."""
+        factor = self.schedule.at(step).rate_factor
+        if not engine.config.corrects_bias:
+            return factor
+        return factor * rate_correction(self.schedule, group["owners"], step, group["betas"])
+
+    def _moves(self, group: dict[str, Any], stage: StageAt) -> bool:
+        owners, part = frozenset(group["owners"]), group["part"]
         if not owners & stage.computed:
             return False
         return not stage.trainable or part in stage.trainable

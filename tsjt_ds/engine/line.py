@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tsjt_ds.config.stages import at_ends
 from tsjt_ds.engine.best import BestTracker
 from tsjt_ds.engine.bleu import BLEU, BackgroundBleu, drop_bleu_after
 from tsjt_ds.engine.checkpoint import Checkpointer
@@ -177,9 +176,15 @@ class Line:
         """Where a dev figure was best in the stage that ends.
 
         Raises:
-            UserError: it was deleted since, or never was in this directory.
+            UserError: it was deleted since, never was in this directory, or was never a number.
         """
-        step = self.best_of_stage.best_step(figure)
+        best = self.best_of_stage.bests().get(figure)
+        if best is None:
+            raise UserError(
+                f"stage {self.schedule.stages[self.entered].name}: no {figure} was a number, so "
+                "there is none to carry over (lower the learning rate)"
+            )
+        step = best.step
         path = checkpoint_path(self.directory, step)
         if not path.exists():
             raise UserError(
@@ -191,12 +196,8 @@ class Line:
 
     def _trained_before(self, index: int) -> list[str]:
         """The capacities that some of this line's stages before ``index`` gave a weight."""
-        weights = [stage.weights for stage in self.schedule.stages[:index]]
-        return [
-            name
-            for name in self.recipe.model.capacities
-            if any(any(at_ends(ramps[name])) for ramps in weights)
-        ]
+        weighed = frozenset[str]().union(*(s.weighed for s in self.schedule.stages[:index]))
+        return [name for name in self.recipe.model.capacities if name in weighed]
 
     def _after_step(self, step: int) -> None:
         """Validate and write a checkpoint where they are due, or one is asked to stop.

@@ -49,9 +49,13 @@ class MasterState:
 
     def prepare(self, moments: list[str], scalars: dict[str, float]) -> None:
         """Make a fresh optimizer ready for :meth:`write`."""
+        options = self.inner.param_groups[0]
         for flat in self._flat_parameters():
             self.inner.state[flat] = {name: torch.zeros_like(flat) for name in moments}
-            self.inner.state[flat] |= {n: torch.tensor(value) for n, value in scalars.items()}
+            # As torch's load_state_dict has it: fused kernels read counters where the weights are.
+            place = flat.device if options.get("fused") or options.get("capturable") else "cpu"
+            counters = {n: torch.tensor(value, device=place) for n, value in scalars.items()}
+            self.inner.state[flat] |= counters
         for group in self.inner.param_groups:
             group.update({name: int(value) for name, value in scalars.items() if name in group})
         self._link()

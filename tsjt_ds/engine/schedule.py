@@ -1,6 +1,6 @@
 """Which stage a step belongs to, and what that stage asks for. Imports no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from tsjt_ds.config.model import TEACHER
@@ -138,6 +138,21 @@ class Schedule:
             rate_factor=_rate_factor(stage.learning_rate, within),
             trainable=tuple(stage.trainable),
         )
+
+    def spans(self, owners: Collection[str], end: int) -> list[tuple[int, int]]:
+        """The steps before ``end`` that computed some of ``owners``: first, and after the last.
+
+        What was before the schedule's first step counts as such.
+        """
+        found = [(0, min(self.first_step, end))] if self.first_step else []
+        for index, stage in enumerate(self.stages):
+            start, after = self.start_of(index), min(self.end_of(index), end)
+            if start >= after or not stage.computed & set(owners):
+                continue
+            if found and found[-1][1] == start:
+                start = found.pop()[0]
+            found.append((start, after))
+        return found
 
     def moves_all(self) -> bool:
         """Whether every parameter is trained at every step."""

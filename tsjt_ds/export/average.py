@@ -15,7 +15,6 @@ from typing import Any
 from torch import Tensor
 
 from tsjt_ds.analysis.history import read_records
-from tsjt_ds.config.stages import at_ends
 from tsjt_ds.engine.checkpoint_files import (
     AVERAGE,
     STATE,
@@ -179,12 +178,12 @@ class Averager:
                     "(average later ones, or another --capacity)"
                 )
 
-    def _trained(self, one: Candidate) -> set[str]:
+    def _trained(self, one: Candidate) -> frozenset[str]:
         """The capacities meant that had a loss weight in some stage begun by then."""
         meant = [self.capacity] if self.capacity else self.run.capacities
         begun = len(one.state["identity"]["schedule"])
-        stages = [s for s in self.run.recipe.schedule.joint_stages[:begun] if s.weights]
-        trained = {name for name in meant for s in stages if any(at_ends(s.weights[name]))}
+        stages = self.run.recipe.schedule.joint_stages[:begun]
+        trained = frozenset(meant) & frozenset[str]().union(*(s.weighed for s in stages))
         return trained | ({alone} if (alone := capacity_of(self.line)) else set())
 
     def _dev_figures(self) -> dict[int, float]:

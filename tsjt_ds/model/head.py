@@ -141,11 +141,13 @@ class Head:
         """The routers' part of the objective, and what is reported of it."""
         assert streams.auxiliary is not None
         sparse = [c for c in streams.active if self.model.capacities[c].experts > 1]
+        # As strong beside a capacity's loss as where it is trained alone.
+        weight = sum(context.weights[c] for c in sparse) / len(sparse)
         # Wherever another of them is computed, the one of the largest share is, too.
         capacity = min(sparse, key=context.objective_scale)
         tokens = streams.batch.is_target_BT.sum()
         return (
-            streams.auxiliary * _relative_scale(context, capacity),
+            streams.auxiliary * (weight * _relative_scale(context, capacity)),
             streams.auxiliary.detach() * tokens * context.report_scale(capacity),
         )
 

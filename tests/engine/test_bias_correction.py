@@ -1,0 +1,88 @@
+"""Adam for parameters that some stages leave alone."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tsjt_ds.config.stages import ScheduleConfig
+from tsjt_ds.engine.bias_correction import rate_correction
+from tsjt_ds.engine.schedule import Schedule, joint_schedule, separate_schedules
+
+RATE = 1e-2
+BETAS = (0.9, 0.999)
+ALONE = {"low": 1.0, "high": 0.0}
+HALF = {"low": 0.5, "high": 0.5}
+
+
+def schedule(*stages: dict[str, Any]) -> Schedule:
+    named = [{"name": f"stage{number}", **stage} for number, stage in enumerate(stages)]
+    return joint_schedule(ScheduleConfig.model_validate({"stages": named}))
+
+
+def trained(gradients: list[float], rates: list[float]) -> list[float]:
+    """A weight after each step of torch's Adam."""
+    weight = torch.zeros((), requires_grad=True)
+    optimizer = torch.optim.Adam([weight], lr=RATE, betas=BETAS)
+    found = []
+    for gradient, rate in zip(gradients, rates, strict=True):
+        weight.grad = torch.tensor(gradient)
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
+        found.append(weight.item())
+    return found
+
+
+def corrected(stages: Schedule, owner: str, steps: int) -> list[float]:
+    """The learning rate of each step; 0 where the owner rests."""
+    return [
+        RATE * rate_correction(stages, [owner], step, BETAS)
+        if owner in stages.at(step).computed
+        else 0.0
+        for step in range(steps)
+    ]
+
+
+def test_one_that_enters_late_moves_as_with_an_adam_of_its_own() -> None:
+    stages = schedule({"steps": 50, "weights": ALONE}, {"steps": 60, "weights": HALF})
+    gradients = torch.randn(60, generator=torch.Generator().manual_seed(1)).tolist()
+    late = trained([0.0] * 50 + gradients, corrected(stages, "high", 110))[50:]
+    assert late == pytest.approx(trained(gradients, [RATE] * 60), rel=1e-4)
+
+
+def test_one_that_rested_moves_at_the_rate_again() -> None:
+    stages = schedule(
+        {"steps": 40, "weights": HALF},
+        {"steps": 100, "weights": ALONE},
+        {"steps": 30, "weights": HALF},
+    )
+    gradients = [1.0] * 40 + [0.0] * 100 + [1.0] * 30
+    weights = trained(gradients, corrected(stages, "high", 170))
+    steps = torch.tensor([0.0, *weights]).diff()
+    assert steps[:40].tolist() == pytest.approx([-RATE] * 40, rel=1e-3)
+    assert steps[40:140].tolist() == [0.0] * 100
+    assert steps[140:].tolist() == pytest.approx([-RATE] * 30, rel=1e-3)
+
+
+def test_one_that_is_always_computed_is_left_alone() -> None:
+    stages = schedule({"steps": 3, "weights": ALONE}, {"steps": 3, "weights": HALF})
+    assert [rate_correction(stages, ["low", "high"], step, BETAS) for step in range(6)] == [1.0] * 6
+
+
+def test_a_teacher_without_weight_is_computed() -> None:
+    term = {"teacher": "high", "student": "low", "weight": 1.0, "stop_gradient": False}
+    stages = schedule({"steps": 3, "weights": ALONE, "consistency": [term]})
+    assert rate_correction(stages, ["high"], 2, BETAS) == 1.0
+
+
+def test_a_line_of_its_own_has_been_trained_before() -> None:
+    config = ScheduleConfig.model_validate(
+        {
+            "stages": [
+                {"name": "joint", "steps": 5, "weights": HALF},
+                {"name": "alone", "separate": {"low": 5, "high": 5}},
+            ]
+        }
+    )
+    alone = separate_schedules(config, ["low", "high"], 5)["high"]
+    assert rate_correction(alone, ["high"], 7, BETAS) == 1.0

@@ -1,0 +1,31 @@
+"""Adam's bias correction for parameters that some steps of a schedule do not compute.
+
+Adam divides its running means by 1 - beta^t, what t gradients weigh in them (Kingma and Ba 2015,
+arXiv 1412.6980, section 3). Where some of the t steps had none, since a capacity entered late or
+rested, it divides by too much, most of all in the mean of squares: updates come out up to five
+times too large.
+"""
+
+import math
+from collections.abc import Collection
+
+from tsjt_ds.engine.schedule import Schedule
+
+
+def rate_correction(
+    schedule: Schedule, owners: Collection[str], step: int, betas: tuple[float, float]
+) -> float:
+    """What the learning rate of the parameters of ``owners`` is to be multiplied by at ``step``.
+
+    It makes Adam's correction, by the number of all steps, one by those that computed some owner.
+    """
+    spans = schedule.spans(owners, step + 1)
+    if spans == [(0, step + 1)] or not spans:
+        return 1.0
+    first, second = (_weight(spans, step + 1, beta) / (1.0 - beta ** (step + 1)) for beta in betas)
+    return math.sqrt(second) / first
+
+
+def _weight(spans: list[tuple[int, int]], end: int, beta: float) -> float:
+    """What the gradients of ``spans`` weigh in a running mean before step ``end``."""
+    return sum(beta ** (end - after) - beta ** (end - start) for start, after in spans)
