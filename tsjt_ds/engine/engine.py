@@ -216,7 +216,7 @@ class Engine(ABC):
 
 
 class PipelineEngine(Engine):
-    """Two or more pipeline stages, ZeRO 0 or 1, on DeepSpeed's PipelineEngine."""
+    """Two or more pipeline stages, ZeRO 1, on DeepSpeed's PipelineEngine."""
 
     model: PipelineComposite
     _room_for: frozenset[str] | None = None
