@@ -84,7 +84,9 @@ def test_figures_and_ratios_by_hand(runs, tmp_path, capsys):
     assert high["steps_ratio"] == high["flops_ratio"] == ""
     assert float(high["final_dev_nll"]) == 2.2
     assert float(high["bleu_difference"]) == 0.0
-    assert float(low["bleu_p/all"]) < 0.05
+    for metric in ("bleu", "chrf"):
+        for direction in ("all", "en-de"):
+            assert float(low[f"{metric}_p/{direction}"]) < 0.05
     assert float(low["bleu_difference"]) > 0
     assert rows["low", "low"]["bleu_difference"] == ""
     assert float(rows["low", "low"]["compute_ratio"]) == 1.0

@@ -53,7 +53,7 @@ def compare(options: CompareOptions) -> str:
     missing = [note for _, notes in loaded for note in notes]
     baselines = Baselines(runs, named)
     low_resource, sizes_missing = _low_resource(runs, pool, options.low_resource)
-    p_values, signature, no_references = significance(runs, paths, baselines, pool)
+    p_values, signatures, no_references = significance(runs, paths, baselines, pool)
     comparison = Comparison(
         runs=runs,
         rows=build_rows(runs, baselines, low_resource, p_values),
@@ -61,7 +61,7 @@ def compare(options: CompareOptions) -> str:
         low_resource=low_resource,
         baselines=baselines.labels(runs),
         apart_flops={run.label: x for run in runs if (x := apart_flops(run, baselines))},
-        signature=signature,
+        signatures=signatures,
         notes=[*missing, *left_out, *baselines.remarks(runs), *sizes_missing, *no_references],
     )
     text = as_text(comparison)

@@ -10,9 +10,6 @@ from tsjt_ds.analysis.records import RunRecord
 Value = str | int | float | None
 Row = dict[str, Value]
 """Values by column; per-direction columns are named ``<what>/<direction>``. None: not known."""
-PValues = Mapping[str, float]
-"""By direction; under ``all`` that of the concatenated test sets."""
-ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -28,8 +25,8 @@ class Comparison:
     """Labels of the runs that are one."""
     apart_flops: dict[str, float]
     """What training a run's capacities apart took, by its label, where that is known."""
-    signature: str
-    """Of the significance test; empty if none was made."""
+    signatures: dict[str, str]
+    """Of the significance tests, by metric; empty if none was made."""
     notes: list[str]
     """What is missing or was left out, a line each."""
 
@@ -38,7 +35,7 @@ def build_rows(
     runs: Sequence[RunRecord],
     baselines: Baselines,
     low_resource: list[str],
-    p_values: Mapping[tuple[str, str], PValues],
+    p_values: Mapping[tuple[str, str], Row],
 ) -> list[Row]:
     """A row for each capacity of each run.
 
@@ -46,17 +43,14 @@ def build_rows(
         runs: in the order of the rows.
         baselines: finds each capacity's.
         low_resource: directions of the low-resource columns.
-        p_values: by run's label and capacity.
+        p_values: their columns, by run's label and capacity.
     """
     return [
         _figures(run, capacity, low_resource)
         | _against(run, capacity, baselines.of(run, capacity), low_resource)
         | {"compute_ratio": _compute_ratio(run, baselines)}
         | _by_direction(run, capacity, baselines.of(run, capacity))
-        | {
-            f"bleu_p/{direction}": p_value
-            for direction, p_value in p_values.get((run.label, capacity), {}).items()
-        }
+        | p_values.get((run.label, capacity), {})
         for run in runs
         for capacity in run.capacities
     ]

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tsjt_ds.analysis.comparison import ALL, Comparison, Row, Value
-from tsjt_ds.analysis.significance import LEVEL
+from tsjt_ds.analysis.comparison import Comparison, Row, Value
+from tsjt_ds.analysis.significance import ALL, LEVEL
 from tsjt_ds.text_table import align
 
 Form = Callable[[Any], str]
@@ -43,6 +43,8 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
 
 
+NAMES = {"bleu": "BLEU", "chrf": "chrF"}
+"""Scores by the name of their columns."""
 FIGURES: list[tuple[str, str, Form]] = [
     ("BLEU", "bleu", "{:.2f}".format),
     ("chrF", "chrf", "{:.2f}".format),
@@ -62,6 +64,7 @@ AGAINST: list[tuple[str, str, Form]] = [
     ("BLEU", "bleu_difference", "{:+.2f}".format),
     ("p", f"bleu_p/{ALL}", "{:.3f}".format),
     ("chrF", "chrf_difference", "{:+.2f}".format),
+    ("p", f"chrf_p/{ALL}", "{:.3f}".format),
     ("BLEU low-res", "bleu_difference_low_resource", "{:+.2f}".format),
     ("chrF low-res", "chrf_difference_low_resource", "{:+.2f}".format),
     ("steps to reach", "steps_ratio", "{:.2f}".format),
@@ -74,9 +77,9 @@ FIGURES_NOTE = (
     "those on the way to the capacity, FLOPs and time those of the whole run."
 )
 AGAINST_NOTE = (
-    "Differences in score, with p of BLEU over all test sets together; what it took to come to "
-    "the baseline's best dev loss, as a ratio to what the baseline took; the run's FLOPs, as a "
-    "ratio to those of the baselines of all its capacities."
+    "Differences in mean score, with their p; what it took to come to the baseline's best dev "
+    "loss, as a ratio to what the baseline took; the run's FLOPs, as a ratio to those of the "
+    "baselines of all its capacities."
 )
 
 
@@ -92,10 +95,10 @@ def direction_tables(comparison: Comparison) -> list[Table]:
     """Scores by direction; none if nothing was scored."""
     if not comparison.directions:
         return []
-    note = "With the difference to the baseline"
+    note = f"With the difference to the baseline; *: p < {LEVEL:g}."
     return [
-        _by_direction("BLEU by direction", f"{note}; *: p < {LEVEL:g}.", "bleu", comparison),
-        _by_direction("chrF by direction", f"{note}.", "chrf", comparison),
+        _by_direction(f"{name} by direction", note, metric, comparison)
+        for metric, name in NAMES.items()
     ]
 
 
@@ -112,8 +115,8 @@ def remarks(comparison: Comparison) -> list[str]:
     lines = []
     if comparison.low_resource:
         lines.append(f"low-res: {', '.join(comparison.low_resource)}")
-    if comparison.signature:
-        lines.append(f"p: paired bootstrap, sacreBLEU {comparison.signature}")
+    for metric, signature in comparison.signatures.items():
+        lines.append(f"p of {NAMES[metric]}: paired bootstrap, sacreBLEU {signature}")
     return lines + comparison.notes
 
 
@@ -132,7 +135,7 @@ def as_json(comparison: Comparison) -> str:
         "directions": comparison.directions,
         "low_resource": comparison.low_resource,
         "baselines": comparison.baselines,
-        "signature": comparison.signature,
+        "signatures": comparison.signatures,
         "notes": comparison.notes,
         "curves": {
             run.label: {
