@@ -184,6 +184,19 @@ def test_other_training_data_with_the_same_test_sets_is_compared_but_no_baseline
 
 
 @pytest.mark.usefixtures("no_page")
+def test_a_run_on_distilled_text_is_no_baseline(prepared, tmp_path):
+    distilled = make_prepared(tmp_path / "distilled", train="b", distilled=[{"settings": {}}])
+    figures = {"curves": {"low": [4.0, 3.0]}, "wrong_every": {"low": 4}}
+    runs = [
+        MadeRun(tmp_path / name, data, ["low"], **figures).write()
+        for name, data in (("student", distilled), ("low", prepared))
+    ]
+    assert compare(runs, tmp_path / "out") == 0
+    rows = read_rows(tmp_path / "out")
+    assert [row["baseline"] for row in rows.values()] == ["low", "low"]
+
+
+@pytest.mark.usefixtures("no_page")
 def test_a_named_baseline(runs, prepared, tmp_path, capsys):
     low, high, joint = runs
     assert compare([joint], tmp_path / "out") == 0

@@ -187,6 +187,9 @@ def test_a_student_trains_on_it_with_the_teachers_tokenizer(run, distilled, tmp_
     )
     student: Recipe = teacher.model_copy(update={"data": data, "tokenizer": tokenizer})
     prepared = prepare(student, say=silent)
+    [note] = prepared.manifest.distilled
+    assert note["settings"]["checkpoint"] == run.checkpoint().identity
+    assert run.checkpoint().prepared.manifest.distilled == []
     taught = run.checkpoint().prepared
     for name in ("tokenizer.model", "dev.en-de.tsv", "test.en-hi.tsv"):
         assert prepared.manifest.files[name] == taught.manifest.files[name]

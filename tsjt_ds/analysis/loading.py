@@ -64,6 +64,7 @@ def load_run(label: str, run: Run, pool: PreparedPool) -> tuple[RunRecord, list[
     results = _results(run)
     complete, notes = _complete(run, results)
     data = _trained_on(run, results) or pool.fingerprint_at(run.recipe.prepared_path) or ""
+    prepared = pool.find(data)
     steps, validations = _records(run.path)
     own = {name: _records(separate_line(run.path, name)) for name in run.capacities}
     if not steps:
@@ -74,10 +75,11 @@ def load_run(label: str, run: Run, pool: PreparedPool) -> tuple[RunRecord, list[
         label=label,
         recipe=run.recipe,
         data=data,
+        distilled=bool(prepared and prepared.manifest.distilled),
         joint=spent(steps, validations) if steps else None,
         separate={name: spent(*lines) for name, lines in own.items() if lines[0]},
         curves={name: curve([*validations, *own[name][1]], name) for name in run.capacities},
-        dev_terms=_dev_terms(run.recipe, data, pool.find(data)),
+        dev_terms=_dev_terms(run.recipe, data, prepared),
         scores=complete,
         test_terms=_test_terms(run.recipe, complete, pool),
     )

@@ -22,6 +22,8 @@ class RunRecord:
     recipe: Recipe
     data: str
     """Fingerprint of the prepared data it was trained on."""
+    distilled: bool
+    """Whether that is known to be a teacher's translations."""
     joint: Spent | None
     """Of the joint line; None: nothing was recorded."""
     separate: Mapping[str, Spent]

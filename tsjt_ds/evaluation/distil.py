@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.data.cleaning import normalise
+from tsjt_ds.data.distilled import RECORD
 from tsjt_ds.data.training_text import trained_text
 from tsjt_ds.errors import UserError
 from tsjt_ds.evaluation.decoding import Translator
@@ -26,7 +27,6 @@ from tsjt_ds.export.run import Run
 from tsjt_ds.files import write_whole
 
 Say = Callable[[str], None]
-RECORD = "distil.json"
 BLOCK_SEGMENTS = 8192
 """Translated between two notes of how far it has come."""
 
