@@ -197,6 +197,29 @@ def test_a_run_on_distilled_text_is_no_baseline(prepared, tmp_path):
 
 
 @pytest.mark.usefixtures("no_page")
+@pytest.mark.parametrize("level", ["word", "sequence"])
+def test_a_teacher_is_counted(runs, prepared, tmp_path, capsys, level):
+    low, high, _ = runs
+    figures = {"curves": {"low": [4.0, 3.0, 2.9]}, "flops": 130.0}
+    if level == "word":
+        figures["recipe"] = {"teacher": {"run": str(high), "capacity": "high"}}
+        text = prepared
+    else:
+        text = make_prepared(tmp_path / "distilled", train="b", distilled=[{"run": str(high)}])
+    student = MadeRun(tmp_path / "student", text, ["low"], **figures).write()
+    assert compare([low, high, student], tmp_path / "out") == 0
+    assert "leaves out" not in capsys.readouterr().out
+    rows = read_rows(tmp_path / "out")
+    ratio = float(rows["student", "low"]["compute_ratio"])
+    assert ratio == pytest.approx((30 * 130 + 30 * 300) / (30 * 100 + 30 * 300))
+    assert float(rows["low", "low"]["compute_ratio"]) == 1
+    assert compare([low, student], tmp_path / "out") == 0
+    assert f"student: run compute leaves out its teacher {high}" in capsys.readouterr().out
+    rows = read_rows(tmp_path / "out")
+    assert float(rows["student", "low"]["compute_ratio"]) == pytest.approx(130 / 100)
+
+
+@pytest.mark.usefixtures("no_page")
 def test_a_named_baseline(runs, prepared, tmp_path, capsys):
     low, high, joint = runs
     assert compare([joint], tmp_path / "out") == 0

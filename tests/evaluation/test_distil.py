@@ -188,6 +188,7 @@ def test_a_student_trains_on_it_with_the_teachers_tokenizer(run, distilled, tmp_
     student: Recipe = teacher.model_copy(update={"data": data, "tokenizer": tokenizer})
     prepared = prepare(student, say=silent)
     [note] = prepared.manifest.distilled
+    assert note["run"] == str(run.path)
     assert note["settings"]["checkpoint"] == run.checkpoint().identity
     assert run.checkpoint().prepared.manifest.distilled == []
     taught = run.checkpoint().prepared

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from pathlib import Path
 from statistics import fmean
 
 from tsjt_ds.analysis.history import Spent, Validation
@@ -19,7 +20,10 @@ class RunRecord:
     """All that is known of a run."""
 
     label: str
+    path: Path
     recipe: Recipe
+    teachers: list[str]
+    """Directories of the runs that taught it."""
     data: str
     """Fingerprint of the prepared data it was trained on."""
     distilled: bool

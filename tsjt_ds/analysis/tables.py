@@ -78,8 +78,8 @@ FIGURES_NOTE = (
 )
 AGAINST_NOTE = (
     "Differences in mean score, with their p; what it took to come to the baseline's best dev "
-    "loss, as a ratio to what the baseline took; the run's FLOPs, as a ratio to those of the "
-    "baselines of all its capacities."
+    "loss, as a ratio to what the baseline took; run compute: the FLOPs of the run and its "
+    "teachers, as a ratio to those of the baselines of all their capacities."
 )
 
 

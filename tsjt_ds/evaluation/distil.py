@@ -71,18 +71,20 @@ class DirectionProgress:
 class _Record:
     """``DIR/distil.json``: what the text was made with, and how far it has come."""
 
+    run: str
+    """The teacher's directory."""
     settings: dict[str, Any]
     directions: dict[str, DirectionProgress] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, directory: Path, settings: dict[str, Any]) -> "_Record":
+    def open(cls, directory: Path, run: Path, settings: dict[str, Any]) -> "_Record":
         """The record that a directory holds, or a new one for an empty directory."""
         path = directory / RECORD
         if not path.is_file():
             if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
                 raise UserError(f"{directory}: holds other files (choose another --output)")
             directory.mkdir(parents=True, exist_ok=True)
-            return cls(settings)
+            return cls(str(run.resolve()), settings)
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
             then = dict(kept["settings"])
@@ -95,7 +97,7 @@ class _Record:
                     f"{directory}: holds text distilled otherwise: {key} was {then.get(key)!r}, "
                     f"now {settings[key]!r} (choose another --output, or delete it)"
                 )
-        return cls(settings, directions)
+        return cls(str(run.resolve()), settings, directions)
 
     def write(self, directory: Path) -> None:
         write_whole(directory / RECORD, json.dumps(asdict(self), indent=2) + "\n")
@@ -134,6 +136,7 @@ class _Distillation:
         self.length_penalty = run.recipe.evaluation.length_penalty
         self.record = _Record.open(
             options.output,
+            run.path,
             {
                 "checkpoint": self.checkpoint.identity,
                 "prepared": self.checkpoint.prepared.fingerprint,
