@@ -12,6 +12,7 @@ from tsjt_ds.analysis.hypotheses import significance
 from tsjt_ds.analysis.loading import PreparedPool, label_runs, load_run
 from tsjt_ds.analysis.page import html_page
 from tsjt_ds.analysis.records import RunRecord
+from tsjt_ds.analysis.seeds import over_seeds
 from tsjt_ds.analysis.tables import FORMAT, as_json, as_text, as_tsv
 from tsjt_ds.analysis.terms import under_equal_terms
 from tsjt_ds.config.schema import nearest
@@ -56,9 +57,11 @@ def compare(options: CompareOptions) -> str:
     compute = Compute(runs, baselines)
     low_resource, sizes_missing = _low_resource(runs, pool, options.low_resource)
     p_values, signatures, no_references = significance(runs, paths, baselines, pool)
+    rows = build_rows(runs, baselines, compute, low_resource, p_values)
     comparison = Comparison(
         runs=runs,
-        rows=build_rows(runs, baselines, compute, low_resource, p_values),
+        rows=rows,
+        over_seeds=over_seeds(runs, rows),
         directions=_scored_directions(runs),
         low_resource=low_resource,
         baselines=baselines.labels(runs),

@@ -19,6 +19,8 @@ class Comparison:
 
     runs: list[RunRecord]
     rows: list[Row]
+    over_seeds: list[Row]
+    """See :func:`tsjt_ds.analysis.seeds.over_seeds`."""
     directions: list[str]
     """The scored ones."""
     low_resource: list[str]

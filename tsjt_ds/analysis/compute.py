@@ -1,18 +1,16 @@
 """What runs that belong together took to train, and what the same models take apart."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from tsjt_ds.analysis.baselines import Baselines
-from tsjt_ds.analysis.records import RunRecord
+from tsjt_ds.analysis.records import RunRecord, run_at
 
 
 class Compute:
     """Training FLOPs of each run and of the runs that taught it.
 
     Args:
-        runs: all runs of the comparison; teachers are looked for among them, by their path or, if
-            they moved, by their directory's name.
+        runs: all runs of the comparison; teachers are looked for among them.
         baselines: finds each capacity's.
     """
 
@@ -45,23 +43,18 @@ class Compute:
             f"{run.label}: run compute leaves out its teacher {teacher} (compare that run, too)"
             for run in self._runs
             for teacher in run.teachers
-            if self._find(teacher) is None
+            if run_at(self._runs, teacher) is None
         ]
 
     def _with_teachers(self, run: RunRecord) -> list[RunRecord]:
         """A run, the runs that taught it, and those that taught them, each once."""
         members = [run]
         for member in members:
-            for teacher in map(self._find, member.teachers):
+            for place in member.teachers:
+                teacher = run_at(self._runs, place)
                 if teacher and teacher not in members:
                     members.append(teacher)
         return members
-
-    def _find(self, teacher: str) -> RunRecord | None:
-        path = Path(teacher).resolve()
-        by_path = [run for run in self._runs if run.path.resolve() == path]
-        by_name = [run for run in self._runs if run.path.resolve().name == path.name]
-        return next(iter(by_path or by_name), None)
 
 
 def _sum(runs: Iterable[RunRecord]) -> float | None:

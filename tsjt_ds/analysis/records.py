@@ -1,6 +1,6 @@
 """A run as comparison sees it: what it spent, its dev losses, its scores, and their terms."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -65,3 +65,11 @@ class RunRecord:
         if not scores or not directions:
             return None
         return fmean(getattr(scores[direction].scores, metric) for direction in directions)
+
+
+def run_at(runs: Sequence[RunRecord], place: str) -> RunRecord | None:
+    """The run of this directory or, if that moved, of its name."""
+    path = Path(place).resolve()
+    by_path = [run for run in runs if run.path.resolve() == path]
+    by_name = [run for run in runs if run.path.resolve().name == path.name]
+    return next(iter(by_path or by_name), None)

@@ -81,14 +81,27 @@ AGAINST_NOTE = (
     "loss, as a ratio to what the baseline took; run compute: the FLOPs of the run and its "
     "teachers, as a ratio to those of the baselines of all their capacities."
 )
+SEEDS = {
+    "BLEU": ("bleu", ".2f"),
+    "chrF": ("chrf", ".2f"),
+    "best dev": ("best_dev_nll", ".4f"),
+    "BLEU difference": ("bleu_difference", "+.2f"),
+    "chrF difference": ("chrf_difference", "+.2f"),
+}
+"""Columns over seeds, and their forms."""
+SEEDS_NOTE = (
+    "Mean ± standard deviation of the runs that differ in their seed alone, named by the first; "
+    "differences are to the baseline of each seed."
+)
 
 
 def main_tables(comparison: Comparison) -> list[Table]:
-    """Each row's figures, and how they stand to the baseline's."""
-    return [
+    """Each row's figures, how they stand to the baseline's, and what they are over seeds."""
+    tables = [
         _table("Figures", FIGURES_NOTE, FIGURES, comparison),
         _table("Against the baselines", AGAINST_NOTE, AGAINST, comparison),
     ]
+    return [*tables, _seeds_table(comparison)] if comparison.over_seeds else tables
 
 
 def direction_tables(comparison: Comparison) -> list[Table]:
@@ -128,10 +141,11 @@ def as_tsv(comparison: Comparison) -> str:
 
 
 def as_json(comparison: Comparison) -> str:
-    """Rows and curves."""
+    """Rows, means over seeds and curves."""
     values = {
         "format": FORMAT,
         "rows": comparison.rows,
+        "over_seeds": comparison.over_seeds,
         "directions": comparison.directions,
         "low_resource": comparison.low_resource,
         "baselines": comparison.baselines,
@@ -157,6 +171,23 @@ def _table(
         for row in comparison.rows
     ]
     return Table(title, note, heads, rows)
+
+
+def _seeds_table(comparison: Comparison) -> Table:
+    rows = [
+        [*_name(row), str(row["seeds"]), str(row["n"])]
+        + [_mean_and_deviation(row, *column) for column in SEEDS.values()]
+        for row in comparison.over_seeds
+    ]
+    return Table("Over seeds", SEEDS_NOTE, ["run", "capacity", "seeds", "n", *SEEDS], rows)
+
+
+def _mean_and_deviation(row: Row, name: str, form: str) -> str:
+    """``20.10 ± 0.30``."""
+    mean, deviation = row.get(name), row.get(f"{name}_sd")
+    if mean is None or deviation is None:
+        return "-"
+    return f"{mean:{form}} ± {deviation:{form.removeprefix('+')}}"
 
 
 def _by_direction(title: str, note: str, metric: str, comparison: Comparison) -> Table:
