@@ -1,7 +1,7 @@
 """Sequence-level distillation (Kim & Rush 2016): a capacity translates the training sources.
 
-Their student trains on the teacher's own translations (arXiv 1606.07947, section 3.3), which are
-simpler and more regular than human ones.
+Their student trains on the teacher's own translations, decoded with a beam (arXiv 1606.07947,
+section 3.3), which are simpler and more regular than human ones.
 """
 
 import gzip
@@ -37,7 +37,8 @@ class DistilOptions:
 
     capacity: str
     output: Path
-    beam_size: int = 1
+    beam_size: int | None = None
+    """None: the recipe's ``evaluation.beam_size``."""
     checkpoint: Which = "last"
     max_segments: int = 0
     """Only the first so many training pairs of each direction; 0: all."""
@@ -133,6 +134,7 @@ class _Distillation:
         self.run, self.options, self.say = run, options, say
         run.check_capacity(options.capacity)
         self.checkpoint = run.checkpoint(options.checkpoint, options.capacity)
+        self.beam_size = options.beam_size or run.recipe.evaluation.beam_size
         self.length_penalty = run.recipe.evaluation.length_penalty
         self.record = _Record.open(
             options.output,
@@ -141,7 +143,7 @@ class _Distillation:
                 "checkpoint": self.checkpoint.identity,
                 "prepared": self.checkpoint.prepared.fingerprint,
                 "capacity": options.capacity,
-                "beam_size": options.beam_size,
+                "beam_size": self.beam_size,
                 "length_penalty": self.length_penalty,
                 "compute_type": options.compute_type,
                 "max_segments": options.max_segments,
@@ -211,7 +213,7 @@ class _Distillation:
             options = self.options
             export, _ = current_export(self.run, options.capacity, self.checkpoint)
             search = SearchOptions(
-                options.beam_size, self.length_penalty, batch_tokens=options.batch_tokens
+                self.beam_size, self.length_penalty, batch_tokens=options.batch_tokens
             )
             self._translator = Translator(
                 export, search, options.device, options.compute_type, options.threads
