@@ -37,6 +37,7 @@ def make_prepared(
     train: str = "a",
     dev: str = "",
     test: str = "",
+    distilled: Sequence[dict[str, Any]] = (),
 ) -> PreparedData:
     """Prepared data with text and a manifest, without shards.
 
@@ -67,6 +68,7 @@ def make_prepared(
         languages=[],
         vocab_size=96,
         versions={},
+        distilled=list(distilled),
     )
     (directory / "prepared.json").write_text(manifest.model_dump_json(), encoding="utf-8")
     return PreparedData(directory, manifest)

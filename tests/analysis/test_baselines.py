@@ -4,6 +4,7 @@ import pytest
 
 from tests.analysis.runs import MadeRun, make_prepared
 from tsjt_ds.analysis.baselines import Baselines
+from tsjt_ds.analysis.history import Spent
 from tsjt_ds.analysis.loading import PreparedPool, load_run
 from tsjt_ds.export.run import Run
 
@@ -52,6 +53,43 @@ def test_other_training_data_makes_no_baseline(load):
     runs = [distilled, low, joint]
     baselines = Baselines(runs, {})
     assert [baselines.of(run, "low").label for run in runs] == ["low"] * 3
+
+
+def test_distilled_text_makes_no_baseline_however_many_have_it(load):
+    low, joint = load("low", ["low"]), load("joint", ["low", "high"])
+    students = [
+        replace(load(f"seq-kd-{seed}", ["low"], seed=seed), data="translations", distilled=True)
+        for seed in (1, 2, 3)
+    ]
+    baselines = Baselines([*students, low, joint], {})
+    assert [baselines.of(run, "low").label for run in (*students, joint)] == ["low"] * 4
+    alone = Baselines(students, {})
+    assert alone.of(students[0], "low") is None
+    assert "no run is a baseline of its low" in alone.remarks(students)[0]
+
+
+def test_a_tie_between_training_sets_is_told(load):
+    low, other = load("low", ["low"]), replace(load("other", ["low"]), data="another")
+    remark = "low and other have different training data, and as many runs have the one"
+    assert Baselines([low, other], {}).remarks([low, other])[0].startswith(remark)
+    joint = load("joint", ["low", "high"])
+    runs = [low, other, joint]
+    assert remark not in " ".join(Baselines(runs, {}).remarks(runs))
+
+
+@pytest.mark.parametrize(
+    ("steps", "tokens", "told"),
+    [
+        (100, 5040, []),
+        (120, 6000, ["more: low had 120 steps, its baseline low 100"]),
+        (100, 6000, ["more: low had 6,000 target tokens, its baseline low 5,000"]),
+    ],
+)
+def test_a_baseline_of_another_length_is_told(load, steps, tokens, told):
+    low = replace(load("low", ["low"]), joint=Spent(100, 5000, None, 1.0))
+    more = replace(load("more", ["low", "high"]), joint=Spent(steps, tokens, None, 1.0))
+    remarks = Baselines([low, more], {}).remarks([low, more])
+    assert [line for line in remarks if "no run" not in line] == told
 
 
 def test_one_of_several_is_told(load):

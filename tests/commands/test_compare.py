@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import statistics
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -84,7 +85,9 @@ def test_figures_and_ratios_by_hand(runs, tmp_path, capsys):
     assert high["steps_ratio"] == high["flops_ratio"] == ""
     assert float(high["final_dev_nll"]) == 2.2
     assert float(high["bleu_difference"]) == 0.0
-    assert float(low["bleu_p/all"]) < 0.05
+    for metric in ("bleu", "chrf"):
+        for direction in ("all", "en-de"):
+            assert float(low[f"{metric}_p/{direction}"]) < 0.05
     assert float(low["bleu_difference"]) > 0
     assert rows["low", "low"]["bleu_difference"] == ""
     assert float(rows["low", "low"]["compute_ratio"]) == 1.0
@@ -179,6 +182,106 @@ def test_other_training_data_with_the_same_test_sets_is_compared_but_no_baseline
     assert rows["student", "low"]["baseline"] == rows["joint", "low"]["baseline"] == "low"
     assert float(rows["student", "low"]["bleu_difference"]) > 0
     assert float(rows["student", "low"]["steps_ratio"]) == pytest.approx(20 / 30)
+
+
+@pytest.mark.usefixtures("no_page")
+def test_a_run_on_distilled_text_is_no_baseline(prepared, tmp_path):
+    distilled = make_prepared(tmp_path / "distilled", train="b", distilled=[{"settings": {}}])
+    figures = {"curves": {"low": [4.0, 3.0]}, "wrong_every": {"low": 4}}
+    runs = [
+        MadeRun(tmp_path / name, data, ["low"], **figures).write()
+        for name, data in (("student", distilled), ("low", prepared))
+    ]
+    assert compare(runs, tmp_path / "out") == 0
+    rows = read_rows(tmp_path / "out")
+    assert [row["baseline"] for row in rows.values()] == ["low", "low"]
+
+
+@pytest.mark.usefixtures("no_page")
+@pytest.mark.parametrize("level", ["word", "sequence"])
+def test_a_teacher_is_counted(runs, prepared, tmp_path, capsys, level):
+    low, high, _ = runs
+    figures = {"curves": {"low": [4.0, 3.0, 2.9]}, "flops": 130.0}
+    if level == "word":
+        figures["recipe"] = {"teacher": {"run": str(high), "capacity": "high"}}
+        text = prepared
+    else:
+        text = make_prepared(tmp_path / "distilled", train="b", distilled=[{"run": str(high)}])
+    student = MadeRun(tmp_path / "student", text, ["low"], **figures).write()
+    assert compare([low, high, student], tmp_path / "out") == 0
+    assert "leaves out" not in capsys.readouterr().out
+    rows = read_rows(tmp_path / "out")
+    ratio = float(rows["student", "low"]["compute_ratio"])
+    assert ratio == pytest.approx((30 * 130 + 30 * 300) / (30 * 100 + 30 * 300))
+    assert float(rows["low", "low"]["compute_ratio"]) == 1
+    assert compare([low, student], tmp_path / "out") == 0
+    assert f"student: run compute leaves out its teacher {high}" in capsys.readouterr().out
+    rows = read_rows(tmp_path / "out")
+    assert float(rows["student", "low"]["compute_ratio"]) == pytest.approx(130 / 100)
+
+
+def test_runs_of_several_seeds(prepared, tmp_path, capsys):
+    def write(name, seed, capacities, wrong, nll, **recipe):
+        capacity = capacities[0]
+        return MadeRun(
+            tmp_path / f"{name}-{seed}",
+            prepared,
+            capacities,
+            curves={capacity: [4.0, nll]},
+            wrong_every={capacity: wrong},
+            recipe={"seed": seed, **recipe},
+        ).write()
+
+    lows = [write("low", seed, ["low"], 2 + seed, 3.0 + seed / 10) for seed in (1, 2, 3)]
+    joints = [write("joint", seed, ["low", "high"], 4 + seed, 2.5) for seed in (1, 2)]
+    other = write("other", 4, ["low"], 3, 3.0, validation={"max_segments": 0, "interval": 5})
+    assert compare([*lows, *joints, other], tmp_path / "out") == 0
+    [low, joint, high] = json.loads((tmp_path / "out" / "comparison.json").read_text())[
+        "over_seeds"
+    ]
+    rows = read_rows(tmp_path / "out")
+    assert (low["run"], low["capacity"], low["seeds"], low["n"]) == ("low-1", "low", "1 2 3", 3)
+    for metric in ("bleu", "chrf"):
+        values = [float(rows[f"low-{seed}", "low"][metric]) for seed in (1, 2, 3)]
+        assert low[metric] == pytest.approx(statistics.fmean(values))
+        assert low[f"{metric}_sd"] == pytest.approx(statistics.stdev(values))
+        differences = [
+            float(rows[f"joint-{seed}", "low"][metric]) - float(rows[f"low-{seed}", "low"][metric])
+            for seed in (1, 2)
+        ]
+        assert joint[f"{metric}_difference"] == pytest.approx(statistics.fmean(differences))
+        assert joint[f"{metric}_difference_sd"] == pytest.approx(statistics.stdev(differences))
+    assert low["bleu_difference"] is high["bleu"] is None
+    table = capsys.readouterr().out.split("Over seeds. ")[1].splitlines()
+    assert "3.2000 ± 0.1000" in next(line for line in table if line.startswith("low-1"))
+    assert "Over seeds" in (tmp_path / "out" / "comparison.html").read_text()
+    # Of another seed's baseline there is no difference over seeds.
+    assert compare([lows[0], *joints], tmp_path / "out") == 0
+    [joint, _] = json.loads((tmp_path / "out" / "comparison.json").read_text())["over_seeds"]
+    assert joint["bleu"] is not None
+    assert "bleu_difference" not in joint
+
+
+@pytest.mark.usefixtures("no_page")
+def test_students_of_several_seeds_have_a_teacher_of_their_own(prepared, tmp_path):
+    runs = []
+    for seed in (1, 2):
+        for name, smoothing in (("high", 0.1), ("smooth", 0.2)):
+            teacher = MadeRun(
+                tmp_path / f"{name}-{seed}", prepared, ["high"], recipe={"seed": seed}
+            ).write()
+            recipe = (teacher / "recipe.yaml").read_text()
+            recipe = recipe.replace("label_smoothing: 0.1", f"label_smoothing: {smoothing}")
+            (teacher / "recipe.yaml").write_text(recipe)
+            place = tmp_path / f"{name}-{seed}-text"
+            text = make_prepared(place, train=place.name, distilled=[{"run": str(teacher)}])
+            student = MadeRun(tmp_path / f"{name}-kd-{seed}", text, ["low"], recipe={"seed": seed})
+            runs += [teacher, student.write()]
+    assert compare(runs, tmp_path / "out") == 0
+    found = json.loads((tmp_path / "out" / "comparison.json").read_text())["over_seeds"]
+    assert [(row["run"], row["seeds"]) for row in found] == [
+        (name, "1 2") for name in ("high-1", "high-kd-1", "smooth-1", "smooth-kd-1")
+    ]
 
 
 @pytest.mark.usefixtures("no_page")

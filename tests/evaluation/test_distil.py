@@ -70,9 +70,9 @@ def test_sources_are_those_of_the_prepared_shards(run, distilled):
         assert [source for source, _ in pairs_in(distilled, direction)] == sources
 
 
-def test_targets_are_the_capacitys_greedy_translations(run, distilled):
+def test_targets_are_the_capacitys_translations_by_the_recipes_beam(run, distilled):
     export, _ = current_export(run, "high", run.checkpoint())
-    translator = Translator(export, SearchOptions(1, run.recipe.evaluation.length_penalty))
+    translator = Translator(export, SearchOptions(2, run.recipe.evaluation.length_penalty))
     for direction in DIRECTIONS:
         pairs = pairs_in(distilled, direction)
         expected = translator.translate([source for source, _ in pairs], *direction.split("-"))
@@ -154,7 +154,7 @@ def test_empty_translations_are_counted_and_left_out(run, tmp_path, monkeypatch)
 
 
 def test_other_settings_and_other_files_are_refused(run, distilled, tmp_path):
-    with pytest.raises(UserError, match=r"beam_size was 1, now 4 \(choose another --output"):
+    with pytest.raises(UserError, match=r"beam_size was 2, now 4 \(choose another --output"):
         distil(run, DistilOptions("high", distilled, beam_size=4), say=silent)
     (tmp_path / "train.en-de.tsv.gz").touch()
     with pytest.raises(UserError, match="holds other files"):
@@ -187,6 +187,10 @@ def test_a_student_trains_on_it_with_the_teachers_tokenizer(run, distilled, tmp_
     )
     student: Recipe = teacher.model_copy(update={"data": data, "tokenizer": tokenizer})
     prepared = prepare(student, say=silent)
+    [note] = prepared.manifest.distilled
+    assert note["run"] == str(run.path)
+    assert note["settings"]["checkpoint"] == run.checkpoint().identity
+    assert run.checkpoint().prepared.manifest.distilled == []
     taught = run.checkpoint().prepared
     for name in ("tokenizer.model", "dev.en-de.tsv", "test.en-hi.tsv"):
         assert prepared.manifest.files[name] == taught.manifest.files[name]
@@ -203,4 +207,4 @@ def test_the_command_takes_the_directory_and_the_capacity(run, tmp_path, capsys)
     assert main([*arguments, "--capacity", "low", "--max-segments", "5"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("15 segments translated in")
     record = json.loads((tmp_path / "text" / "distil.json").read_text())
-    assert record["settings"]["beam_size"] == 1
+    assert record["settings"]["beam_size"] == 2

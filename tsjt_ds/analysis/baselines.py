@@ -7,13 +7,16 @@ from typing import Any
 from tsjt_ds.analysis.records import RunRecord
 from tsjt_ds.config.recipe import Recipe
 
+TOLERANCE = 0.01
+"""A baseline trained for longer or shorter by more than this part is told."""
+
 
 class Baselines:
     """Finds each run's baselines among all runs.
 
-    A run with one capacity, no teacher and no consistency term is the baseline of the same network
-    under the same name. Its data is that of most runs: a distilled training set is no baseline.
-    Among several, one of the same seed is taken, then the first.
+    A run with one capacity, no teacher, no consistency term and no distilled training text is the
+    baseline of the same network under the same name. Its data is that of most runs whose text is
+    not known to be distilled. Among several, one of the same seed is taken, then the first.
 
     Args:
         runs: all runs of the comparison.
@@ -25,8 +28,9 @@ class Baselines:
             capacity: next(run for run in runs if run.label == label)
             for capacity, label in named.items()
         }
-        data = Counter(run.data for run in runs).most_common(1)[0][0]
-        self._apart = [run for run in runs if _trains_apart(run.recipe) and run.data == data]
+        counts = Counter(run.data for run in runs if not run.distilled).most_common()
+        self._data = [data for data, count in counts if count == counts[0][1]]
+        self._apart = [run for run in runs if _trains_apart(run) and run.data in self._data[:1]]
 
     def of(self, run: RunRecord, capacity: str) -> RunRecord | None:
         """The baseline of a run's capacity; the run itself if it is one."""
@@ -42,14 +46,41 @@ class Baselines:
         return list(dict.fromkeys(run.label for run in found if run))
 
     def remarks(self, runs: Sequence[RunRecord]) -> list[str]:
-        """A line for each capacity without a baseline, or with several as good."""
-        remarks = [
-            self._remark(run, capacity)
-            for run in runs
-            for capacity in run.capacities
-            if capacity not in self._named
-        ]
-        return list(dict.fromkeys(filter(None, remarks)))
+        """What is doubtful about the baselines, a line each.
+
+        A capacity has none, or several as good, or one that was trained for longer or shorter; or
+        as many runs have one training set as another.
+        """
+        places = [(run, capacity) for run in runs for capacity in run.capacities]
+        found = [self._remark(*place) for place in places if place[1] not in self._named]
+        unequal = [self._unequal(run, capacity) for run, capacity in places]
+        return list(dict.fromkeys(filter(None, [self._tie(runs), *found, *unequal])))
+
+    def _tie(self, runs: Sequence[RunRecord]) -> str | None:
+        if len(self._data) < 2 or not self._apart:
+            return None
+        ours, theirs, *_ = (
+            next(run.label for run in runs if run.data == data) for data in self._data
+        )
+        return (
+            f"{ours} and {theirs} have different training data, and as many runs have the one as "
+            f"the other: baselines have that of {ours} (or name them: --baseline CAPACITY=RUN)"
+        )
+
+    def _unequal(self, run: RunRecord, capacity: str) -> str | None:
+        baseline = self.of(run, capacity)
+        ours = run.on_the_way_to(capacity)
+        theirs = baseline and baseline.on_the_way_to(capacity)
+        if baseline is None or ours is None or not theirs:
+            return None
+        for what in ("steps", "target_tokens"):
+            trained, goal = getattr(ours, what), getattr(theirs, what)
+            if abs(trained - goal) > TOLERANCE * goal:
+                return (
+                    f"{run.label}: {capacity} had {trained:,} {what.replace('_', ' ')}, its "
+                    f"baseline {baseline.label} {goal:,}"
+                )
+        return None
 
     def _remark(self, run: RunRecord, capacity: str) -> str | None:
         remedy = f"--baseline {capacity}=RUN"
@@ -89,9 +120,10 @@ def network_of(recipe: Recipe, capacity: str) -> tuple[Any, ...]:
     )
 
 
-def _trains_apart(recipe: Recipe) -> bool:
-    taught = any(stage.consistency for stage in recipe.schedule.stages)
-    return len(recipe.model.capacities) == 1 and recipe.teacher is None and not taught
+def _trains_apart(run: RunRecord) -> bool:
+    recipe = run.recipe
+    taught = run.distilled or any(stage.consistency for stage in recipe.schedule.stages)
+    return len(run.capacities) == 1 and recipe.teacher is None and not taught
 
 
 def _seed_differs(other: RunRecord, run: RunRecord) -> bool:

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tsjt_ds.analysis.baselines import Baselines
-from tsjt_ds.analysis.comparison import Comparison, apart_flops, build_rows, smaller_half
+from tsjt_ds.analysis.comparison import Comparison, build_rows, smaller_half
+from tsjt_ds.analysis.compute import Compute
 from tsjt_ds.analysis.hypotheses import significance
 from tsjt_ds.analysis.loading import PreparedPool, label_runs, load_run
 from tsjt_ds.analysis.page import html_page
 from tsjt_ds.analysis.records import RunRecord
+from tsjt_ds.analysis.seeds import over_seeds
 from tsjt_ds.analysis.tables import FORMAT, as_json, as_text, as_tsv
 from tsjt_ds.analysis.terms import under_equal_terms
 from tsjt_ds.config.schema import nearest
@@ -52,17 +54,28 @@ def compare(options: CompareOptions) -> str:
     runs, left_out = under_equal_terms([run for run, _ in loaded])
     missing = [note for _, notes in loaded for note in notes]
     baselines = Baselines(runs, named)
+    compute = Compute(runs, baselines)
     low_resource, sizes_missing = _low_resource(runs, pool, options.low_resource)
-    p_values, signature, no_references = significance(runs, paths, baselines, pool)
+    p_values, signatures, no_references = significance(runs, paths, baselines, pool)
+    rows = build_rows(runs, baselines, compute, low_resource, p_values)
     comparison = Comparison(
         runs=runs,
-        rows=build_rows(runs, baselines, low_resource, p_values),
+        rows=rows,
+        over_seeds=over_seeds(runs, rows),
         directions=_scored_directions(runs),
         low_resource=low_resource,
         baselines=baselines.labels(runs),
-        apart_flops={run.label: x for run in runs if (x := apart_flops(run, baselines))},
-        signature=signature,
-        notes=[*missing, *left_out, *baselines.remarks(runs), *sizes_missing, *no_references],
+        apart_flops={run.label: x for run in runs if (x := compute.apart(run))},
+        taught_flops={run.label: x for run in runs if (x := compute.taught(run))},
+        signatures=signatures,
+        notes=[
+            *missing,
+            *left_out,
+            *baselines.remarks(runs),
+            *compute.remarks(),
+            *sizes_missing,
+            *no_references,
+        ],
     )
     text = as_text(comparison)
     _write(

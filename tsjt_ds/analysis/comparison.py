@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tsjt_ds.analysis.baselines import Baselines
+from tsjt_ds.analysis.compute import Compute
 from tsjt_ds.analysis.reach import COSTS, best, cost_ratio
 from tsjt_ds.analysis.records import RunRecord
 
 Value = str | int | float | None
 Row = dict[str, Value]
 """Values by column; per-direction columns are named ``<what>/<direction>``. None: not known."""
-PValues = Mapping[str, float]
-"""By direction; under ``all`` that of the concatenated test sets."""
-ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -21,15 +19,20 @@ class Comparison:
 
     runs: list[RunRecord]
     rows: list[Row]
+    over_seeds: list[Row]
+    """See :func:`tsjt_ds.analysis.seeds.over_seeds`."""
     directions: list[str]
     """The scored ones."""
     low_resource: list[str]
     baselines: list[str]
     """Labels of the runs that are one."""
     apart_flops: dict[str, float]
-    """What training a run's capacities apart took, by its label, where that is known."""
-    signature: str
-    """Of the significance test; empty if none was made."""
+    """What training the capacities of a run and its teachers apart took, by its label, where that
+    is known."""
+    taught_flops: dict[str, float]
+    """What the teachers of a run took, by its label, where it has any and that is known."""
+    signatures: dict[str, str]
+    """Of the significance tests, by metric; empty if none was made."""
     notes: list[str]
     """What is missing or was left out, a line each."""
 
@@ -37,44 +40,28 @@ class Comparison:
 def build_rows(
     runs: Sequence[RunRecord],
     baselines: Baselines,
+    compute: Compute,
     low_resource: list[str],
-    p_values: Mapping[tuple[str, str], PValues],
+    p_values: Mapping[tuple[str, str], Row],
 ) -> list[Row]:
     """A row for each capacity of each run.
 
     Args:
         runs: in the order of the rows.
         baselines: finds each capacity's.
+        compute: adds up what training took.
         low_resource: directions of the low-resource columns.
-        p_values: by run's label and capacity.
+        p_values: their columns, by run's label and capacity.
     """
     return [
         _figures(run, capacity, low_resource)
         | _against(run, capacity, baselines.of(run, capacity), low_resource)
-        | {"compute_ratio": _compute_ratio(run, baselines)}
+        | {"compute_ratio": compute.ratio(run)}
         | _by_direction(run, capacity, baselines.of(run, capacity))
-        | {
-            f"bleu_p/{direction}": p_value
-            for direction, p_value in p_values.get((run.label, capacity), {}).items()
-        }
+        | p_values.get((run.label, capacity), {})
         for run in runs
         for capacity in run.capacities
     ]
-
-
-def apart_flops(run: RunRecord, baselines: Baselines) -> float | None:
-    """FLOPs of the baselines of all the run's capacities."""
-    apart = [baselines.of(run, capacity) for capacity in run.capacities]
-    flops = [other.total.flops if other and other.total else None for other in apart]
-    known = [value for value in flops if value]
-    return sum(known) if len(known) == len(flops) else None
-
-
-def _compute_ratio(run: RunRecord, baselines: Baselines) -> float | None:
-    apart = apart_flops(run, baselines)
-    if run.total is None or run.total.flops is None or apart is None:
-        return None
-    return run.total.flops / apart
 
 
 def _figures(run: RunRecord, capacity: str, low_resource: list[str]) -> Row:

@@ -5,15 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tsjt_ds.analysis.baselines import Baselines
-from tsjt_ds.analysis.comparison import ALL, PValues
+from tsjt_ds.analysis.comparison import Row
 from tsjt_ds.analysis.loading import SPLIT, PreparedPool
 from tsjt_ds.analysis.records import RunRecord
-from tsjt_ds.analysis.significance import paired_bootstrap
+from tsjt_ds.analysis.significance import METRICS, Lines, paired_bootstrap
 from tsjt_ds.errors import UserError
 from tsjt_ds.evaluation.results import ResultStore
-
-Lines = dict[str, list[str]]
-"""Segments by direction."""
 
 
 def significance(
@@ -21,8 +18,8 @@ def significance(
     paths: Mapping[str, Path],
     baselines: Baselines,
     pool: PreparedPool,
-) -> tuple[dict[tuple[str, str], PValues], str, list[str]]:
-    """p-values of BLEU of each scored capacity against its scored baseline.
+) -> tuple[dict[tuple[str, str], Row], dict[str, str], list[str]]:
+    """p-values of each scored capacity against its scored baseline.
 
     Args:
         runs: under equal terms.
@@ -31,12 +28,12 @@ def significance(
         pool: holds the references.
 
     Returns:
-        p-values by run's label and capacity, the test's signature, and a line if the references
-        are not there.
+        Columns of p-values by run's label and capacity, the test's signature by metric, and a line
+        if the references are not there.
     """
     pairings = _pairings(runs, baselines)
     if not pairings:
-        return {}, "", []
+        return {}, {}, []
     scored = next(run for run in runs if run.scores)
     try:
         references = _references(scored, pool)
@@ -44,23 +41,23 @@ def significance(
         place = scored.recipe.prepared_path
         return (
             {},
-            "",
+            {},
             [
                 f"{place}: no longer holds the test sets, so there is no significance "
                 "(say where they lie now: --prepared DIR)"
             ],
         )
-    p_values: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-    signature = ""
+    columns: dict[tuple[str, str], Row] = defaultdict(dict)
+    signatures = {}
     for (capacity, baseline), others in pairings.items():
         theirs = _hypotheses(paths[baseline], capacity, scored.directions)
         ours = {label: _hypotheses(paths[label], capacity, scored.directions) for label in others}
-        for direction, lines in references.items():
-            systems = {label: hypotheses[direction] for label, hypotheses in ours.items()}
-            found, signature = paired_bootstrap(theirs[direction], systems, lines)
-            for label, p_value in found.items():
-                p_values[label, capacity][direction] = p_value
-    return dict(p_values), signature, []
+        for metric in METRICS:
+            found, signatures[metric] = paired_bootstrap(metric, theirs, ours, references)
+            for label, p_values in found.items():
+                named = {f"{metric}_p/{direction}": p for direction, p in p_values.items()}
+                columns[label, capacity].update(named)
+    return dict(columns), signatures, []
 
 
 def _pairings(runs: Sequence[RunRecord], baselines: Baselines) -> dict[tuple[str, str], list[str]]:
@@ -74,14 +71,9 @@ def _pairings(runs: Sequence[RunRecord], baselines: Baselines) -> dict[tuple[str
     return dict(pairings)
 
 
-def _with_all(lines: Lines) -> Lines:
-    """Adds the concatenation, under ``all``."""
-    return {ALL: [line for part in lines.values() for line in part], **lines}
-
-
 def _hypotheses(path: Path, capacity: str, directions: Sequence[str]) -> Lines:
     store = ResultStore(path, SPLIT)
-    return _with_all({name: store.hypotheses(capacity, name) for name in directions})
+    return {name: store.hypotheses(capacity, name) for name in directions}
 
 
 def _references(run: RunRecord, pool: PreparedPool) -> Lines:
@@ -95,9 +87,7 @@ def _references(run: RunRecord, pool: PreparedPool) -> Lines:
     if prepared is None:
         raise UserError(f"{run.recipe.prepared_path}: holds other data than the run's")
     limit = settings.max_segments or None
-    return _with_all(
-        {
-            name: [target for _, target in prepared.bitext(SPLIT, name)[:limit]]
-            for name in run.directions
-        }
-    )
+    return {
+        name: [target for _, target in prepared.bitext(SPLIT, name)[:limit]]
+        for name in run.directions
+    }

@@ -1,7 +1,7 @@
 """Reads run directories for comparison."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,24 +64,35 @@ def load_run(label: str, run: Run, pool: PreparedPool) -> tuple[RunRecord, list[
     results = _results(run)
     complete, notes = _complete(run, results)
     data = _trained_on(run, results) or pool.fingerprint_at(run.recipe.prepared_path) or ""
+    prepared = pool.find(data)
     steps, validations = _records(run.path)
     own = {name: _records(separate_line(run.path, name)) for name in run.capacities}
     if not steps:
         notes.append(f"{run.path}: no metrics.jsonl yet, so its cost is not known (train it)")
     if not validations:
         notes.append(f"{run.path}: no dev losses (set validation.interval to have them)")
+    distilled = prepared.manifest.distilled if prepared else []
     record = RunRecord(
         label=label,
+        path=run.path,
         recipe=run.recipe,
+        teachers=_teachers(run.recipe, distilled),
         data=data,
+        distilled=bool(distilled),
         joint=spent(steps, validations) if steps else None,
         separate={name: spent(*lines) for name, lines in own.items() if lines[0]},
         curves={name: curve([*validations, *own[name][1]], name) for name in run.capacities},
-        dev_terms=_dev_terms(run.recipe, data, pool.find(data)),
+        dev_terms=_dev_terms(run.recipe, data, prepared),
         scores=complete,
         test_terms=_test_terms(run.recipe, complete, pool),
     )
     return record, notes
+
+
+def _teachers(recipe: Recipe, distilled: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Directories of the frozen teacher and of those whose translations a run was trained on."""
+    frozen = [recipe.teacher.run] if recipe.teacher else []
+    return frozen + [str(note.get("run", "that wrote its text")) for note in distilled]
 
 
 def _records(line: Path) -> tuple[list[Any], list[Any]]:

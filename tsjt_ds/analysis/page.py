@@ -54,7 +54,7 @@ def _plots(comparison: Comparison) -> Iterator[tuple[str, str | None]]:
     for capacity in capacities:
         yield f"BLEU of {capacity} by direction", bleu_plot(comparison, capacity)
     yield (
-        "Compute (paler: capacities that continued alone; upright line: training apart)",
+        "Compute (paler: capacities that continued alone, then teachers; upright line: apart)",
         compute_plot(comparison),
     )
 

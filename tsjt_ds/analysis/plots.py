@@ -106,7 +106,8 @@ def compute_plot(comparison: Comparison) -> str | None:
         figure = Figure(figsize=(WIDTH, 0.8 + 0.3 * len(runs)), layout="constrained")
         axes = figure.subplots()
         for place, run in enumerate(runs):
-            _draw_compute(axes, place, run, colours[run.label])
+            taught = comparison.taught_flops.get(run.label, 0.0)
+            _draw_compute(axes, place, run, taught, colours[run.label])
             if run.label in apart:
                 axes.plot([apart[run.label]] * 2, [place - 0.45, place + 0.45], color=INK)
         axes.set_yticks(range(len(runs)), [run.label for run in runs])
@@ -159,14 +160,13 @@ def _draw_bars(
     axes.bar(places, heights, width=0.92 * width, color=colour)
 
 
-def _draw_compute(axes: Axes, place: int, run: RunRecord, colour: str) -> None:
-    """The joint line's bar, then paler ones of the separate lines."""
+def _draw_compute(axes: Axes, place: int, run: RunRecord, taught: float, colour: str) -> None:
+    """The joint line's bar, then paler ones of the separate lines and of the run's teachers."""
+    lines = [line.flops or 0.0 for line in filter(None, [run.joint, *run.separate.values()])]
+    shades = [1.0, *[0.5] * (len(lines) - 1), 0.2]
     left = 0.0
-    for number, line in enumerate(filter(None, [run.joint, *run.separate.values()])):
-        flops = line.flops or 0.0
-        axes.barh(
-            place, flops, left=left, height=0.7, color=colour, alpha=1.0 if not number else 0.5
-        )
+    for flops, alpha in zip([*lines, taught], shades, strict=True):
+        axes.barh(place, flops, left=left, height=0.7, color=colour, alpha=alpha)
         left += flops
 
 

@@ -1,9 +1,10 @@
 """A run as comparison sees it: what it spent, its dev losses, its scores, and their terms."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from pathlib import Path
 from statistics import fmean
 
 from tsjt_ds.analysis.history import Spent, Validation
@@ -19,9 +20,14 @@ class RunRecord:
     """All that is known of a run."""
 
     label: str
+    path: Path
     recipe: Recipe
+    teachers: list[str]
+    """Directories of the runs that taught it."""
     data: str
     """Fingerprint of the prepared data it was trained on."""
+    distilled: bool
+    """Whether that is known to be a teacher's translations."""
     joint: Spent | None
     """Of the joint line; None: nothing was recorded."""
     separate: Mapping[str, Spent]
@@ -59,3 +65,11 @@ class RunRecord:
         if not scores or not directions:
             return None
         return fmean(getattr(scores[direction].scores, metric) for direction in directions)
+
+
+def run_at(runs: Sequence[RunRecord], place: str) -> RunRecord | None:
+    """The run of this directory or, if that moved, of its name."""
+    path = Path(place).resolve()
+    by_path = [run for run in runs if run.path.resolve() == path]
+    by_name = [run for run in runs if run.path.resolve().name == path.name]
+    return next(iter(by_path or by_name), None)

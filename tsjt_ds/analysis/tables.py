@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tsjt_ds.analysis.comparison import ALL, Comparison, Row, Value
-from tsjt_ds.analysis.significance import LEVEL
+from tsjt_ds.analysis.comparison import Comparison, Row, Value
+from tsjt_ds.analysis.significance import ALL, LEVEL
 from tsjt_ds.text_table import align
 
 Form = Callable[[Any], str]
@@ -43,6 +43,8 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
 
 
+NAMES = {"bleu": "BLEU", "chrf": "chrF"}
+"""Scores by the name of their columns."""
 FIGURES: list[tuple[str, str, Form]] = [
     ("BLEU", "bleu", "{:.2f}".format),
     ("chrF", "chrf", "{:.2f}".format),
@@ -62,6 +64,7 @@ AGAINST: list[tuple[str, str, Form]] = [
     ("BLEU", "bleu_difference", "{:+.2f}".format),
     ("p", f"bleu_p/{ALL}", "{:.3f}".format),
     ("chrF", "chrf_difference", "{:+.2f}".format),
+    ("p", f"chrf_p/{ALL}", "{:.3f}".format),
     ("BLEU low-res", "bleu_difference_low_resource", "{:+.2f}".format),
     ("chrF low-res", "chrf_difference_low_resource", "{:+.2f}".format),
     ("steps to reach", "steps_ratio", "{:.2f}".format),
@@ -74,28 +77,41 @@ FIGURES_NOTE = (
     "those on the way to the capacity, FLOPs and time those of the whole run."
 )
 AGAINST_NOTE = (
-    "Differences in score, with p of BLEU over all test sets together; what it took to come to "
-    "the baseline's best dev loss, as a ratio to what the baseline took; the run's FLOPs, as a "
-    "ratio to those of the baselines of all its capacities."
+    "Differences in mean score, with their p; what it took to come to the baseline's best dev "
+    "loss, as a ratio to what the baseline took; run compute: the FLOPs of the run and its "
+    "teachers, as a ratio to those of the baselines of all their capacities."
+)
+SEEDS = {
+    "BLEU": ("bleu", ".2f"),
+    "chrF": ("chrf", ".2f"),
+    "best dev": ("best_dev_nll", ".4f"),
+    "BLEU difference": ("bleu_difference", "+.2f"),
+    "chrF difference": ("chrf_difference", "+.2f"),
+}
+"""Columns over seeds, and their forms."""
+SEEDS_NOTE = (
+    "Mean ± standard deviation of the runs that differ in their seed alone, named by the first; "
+    "differences are to the baseline of each seed."
 )
 
 
 def main_tables(comparison: Comparison) -> list[Table]:
-    """Each row's figures, and how they stand to the baseline's."""
-    return [
+    """Each row's figures, how they stand to the baseline's, and what they are over seeds."""
+    tables = [
         _table("Figures", FIGURES_NOTE, FIGURES, comparison),
         _table("Against the baselines", AGAINST_NOTE, AGAINST, comparison),
     ]
+    return [*tables, _seeds_table(comparison)] if comparison.over_seeds else tables
 
 
 def direction_tables(comparison: Comparison) -> list[Table]:
     """Scores by direction; none if nothing was scored."""
     if not comparison.directions:
         return []
-    note = "With the difference to the baseline"
+    note = f"With the difference to the baseline; *: p < {LEVEL:g}."
     return [
-        _by_direction("BLEU by direction", f"{note}; *: p < {LEVEL:g}.", "bleu", comparison),
-        _by_direction("chrF by direction", f"{note}.", "chrf", comparison),
+        _by_direction(f"{name} by direction", note, metric, comparison)
+        for metric, name in NAMES.items()
     ]
 
 
@@ -112,8 +128,8 @@ def remarks(comparison: Comparison) -> list[str]:
     lines = []
     if comparison.low_resource:
         lines.append(f"low-res: {', '.join(comparison.low_resource)}")
-    if comparison.signature:
-        lines.append(f"p: paired bootstrap, sacreBLEU {comparison.signature}")
+    for metric, signature in comparison.signatures.items():
+        lines.append(f"p of {NAMES[metric]}: paired bootstrap, sacreBLEU {signature}")
     return lines + comparison.notes
 
 
@@ -125,14 +141,15 @@ def as_tsv(comparison: Comparison) -> str:
 
 
 def as_json(comparison: Comparison) -> str:
-    """Rows and curves."""
+    """Rows, means over seeds and curves."""
     values = {
         "format": FORMAT,
         "rows": comparison.rows,
+        "over_seeds": comparison.over_seeds,
         "directions": comparison.directions,
         "low_resource": comparison.low_resource,
         "baselines": comparison.baselines,
-        "signature": comparison.signature,
+        "signatures": comparison.signatures,
         "notes": comparison.notes,
         "curves": {
             run.label: {
@@ -154,6 +171,23 @@ def _table(
         for row in comparison.rows
     ]
     return Table(title, note, heads, rows)
+
+
+def _seeds_table(comparison: Comparison) -> Table:
+    rows = [
+        [*_name(row), str(row["seeds"]), str(row["n"])]
+        + [_mean_and_deviation(row, *column) for column in SEEDS.values()]
+        for row in comparison.over_seeds
+    ]
+    return Table("Over seeds", SEEDS_NOTE, ["run", "capacity", "seeds", "n", *SEEDS], rows)
+
+
+def _mean_and_deviation(row: Row, name: str, form: str) -> str:
+    """``20.10 ± 0.30``."""
+    mean, deviation = row.get(name), row.get(f"{name}_sd")
+    if mean is None or deviation is None:
+        return "-"
+    return f"{mean:{form}} ± {deviation:{form.removeprefix('+')}}"
 
 
 def _by_direction(title: str, note: str, metric: str, comparison: Comparison) -> Table:

@@ -24,7 +24,6 @@ def add_parser(subparsers: Any) -> None:
         "earlier call was stopped.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        conflict_handler="resolve",
     )
     parser.add_argument("run_directory", type=Path, metavar="RUN", help="run directory")
     parser.add_argument("--capacity", required=True, help="the teacher")
@@ -45,10 +44,6 @@ def add_parser(subparsers: Any) -> None:
         help="source tokens decoded at once (default 2048; a GPU wants more)",
     )
     add_decoding_arguments(parser)
-    # A teacher's default is not that of evaluation.
-    parser.add_argument(
-        "--beam-size", type=positive, default=1, help="default: 1, which is greedy search"
-    )
     parser.set_defaults(run=run)
 
 

@@ -61,6 +61,8 @@ class Manifest(BaseModel):
     languages: list[str]
     vocab_size: int
     versions: dict[str, str]
+    distilled: list[dict[str, Any]] = []
+    """See :func:`tsjt_ds.data.distilled.distillations`."""
 
     @property
     def fingerprint(self) -> str:

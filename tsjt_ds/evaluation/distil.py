@@ -1,7 +1,7 @@
 """Sequence-level distillation (Kim & Rush 2016): a capacity translates the training sources.
 
-Their student trains on the teacher's own translations (arXiv 1606.07947, section 3.3), which are
-simpler and more regular than human ones.
+Their student trains on the teacher's own translations, decoded with a beam (arXiv 1606.07947,
+section 3.3), which are simpler and more regular than human ones.
 """
 
 import gzip
@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.data.cleaning import normalise
+from tsjt_ds.data.distilled import RECORD
 from tsjt_ds.data.training_text import trained_text
 from tsjt_ds.errors import UserError
 from tsjt_ds.evaluation.decoding import Translator
@@ -26,7 +27,6 @@ from tsjt_ds.export.run import Run
 from tsjt_ds.files import write_whole
 
 Say = Callable[[str], None]
-RECORD = "distil.json"
 BLOCK_SEGMENTS = 8192
 """Translated between two notes of how far it has come."""
 
@@ -37,7 +37,8 @@ class DistilOptions:
 
     capacity: str
     output: Path
-    beam_size: int = 1
+    beam_size: int | None = None
+    """None: the recipe's ``evaluation.beam_size``."""
     checkpoint: Which = "last"
     max_segments: int = 0
     """Only the first so many training pairs of each direction; 0: all."""
@@ -71,18 +72,20 @@ class DirectionProgress:
 class _Record:
     """``DIR/distil.json``: what the text was made with, and how far it has come."""
 
+    run: str
+    """The teacher's directory."""
     settings: dict[str, Any]
     directions: dict[str, DirectionProgress] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, directory: Path, settings: dict[str, Any]) -> "_Record":
+    def open(cls, directory: Path, run: Path, settings: dict[str, Any]) -> "_Record":
         """The record that a directory holds, or a new one for an empty directory."""
         path = directory / RECORD
         if not path.is_file():
             if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
                 raise UserError(f"{directory}: holds other files (choose another --output)")
             directory.mkdir(parents=True, exist_ok=True)
-            return cls(settings)
+            return cls(str(run.resolve()), settings)
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
             then = dict(kept["settings"])
@@ -95,7 +98,7 @@ class _Record:
                     f"{directory}: holds text distilled otherwise: {key} was {then.get(key)!r}, "
                     f"now {settings[key]!r} (choose another --output, or delete it)"
                 )
-        return cls(settings, directions)
+        return cls(str(run.resolve()), settings, directions)
 
     def write(self, directory: Path) -> None:
         write_whole(directory / RECORD, json.dumps(asdict(self), indent=2) + "\n")
@@ -131,14 +134,16 @@ class _Distillation:
         self.run, self.options, self.say = run, options, say
         run.check_capacity(options.capacity)
         self.checkpoint = run.checkpoint(options.checkpoint, options.capacity)
+        self.beam_size = options.beam_size or run.recipe.evaluation.beam_size
         self.length_penalty = run.recipe.evaluation.length_penalty
         self.record = _Record.open(
             options.output,
+            run.path,
             {
                 "checkpoint": self.checkpoint.identity,
                 "prepared": self.checkpoint.prepared.fingerprint,
                 "capacity": options.capacity,
-                "beam_size": options.beam_size,
+                "beam_size": self.beam_size,
                 "length_penalty": self.length_penalty,
                 "compute_type": options.compute_type,
                 "max_segments": options.max_segments,
@@ -208,7 +213,7 @@ class _Distillation:
             options = self.options
             export, _ = current_export(self.run, options.capacity, self.checkpoint)
             search = SearchOptions(
-                options.beam_size, self.length_penalty, batch_tokens=options.batch_tokens
+                self.beam_size, self.length_penalty, batch_tokens=options.batch_tokens
             )
             self._translator = Translator(
                 export, search, options.device, options.compute_type, options.threads

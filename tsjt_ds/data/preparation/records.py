@@ -8,6 +8,7 @@ from pathlib import Path
 import tsjt_ds
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.data.checksums import FileRecord, file_record
+from tsjt_ds.data.distilled import distillations
 from tsjt_ds.data.preparation.progress import Say
 from tsjt_ds.data.prepared import (
     CHECKSUMS,
@@ -80,5 +81,6 @@ def write_manifest(
         languages=recipe.data.languages,
         vocab_size=recipe.tokenizer.vocab_size,
         versions=versions(),
+        distilled=distillations(recipe.data),
     )
     (directory / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
