@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -179,6 +180,30 @@ def test_a_zero_shot_direction_without_the_split_is_left_out(run, monkeypatch):
     report = evaluate(Run(run.path, recipe), options, said.append)
     assert report.directions == ["en-de", "en-hi", "de-en"]
     assert said[0] == "hi-en is left out: no dev set of hi-en"
+
+
+def test_means_are_over_the_same_directions(run):
+    evaluate_quietly(run)
+    (run.path / "evaluation" / "test" / "high.de-en.json").unlink()
+    report = evaluate_quietly(run, capacities=["low"])
+    means = report.as_json()["mean"]
+    assert means["high"] == {}
+    assert set(means["low"]) >= {"bleu", "chrf"}
+    line = next(line for line in report.as_text().split("\n") if line.startswith("mean "))
+    assert line.split()[-3:] == ["-"] * 3
+
+
+def test_every_signature_is_shown(run):
+    report = evaluate_quietly(run)
+    *others, last = report.results
+    scores = replace(last.scores, bleu_signature="of another version", comet_model="m")
+    text = replace(report, results=[*others, replace(last, scores=scores)]).as_text()
+    shown = [line for line in text.split("\n") if line.startswith(("BLEU ", "COMET "))]
+    assert shown == [
+        f"BLEU {others[0].scores.bleu_signature}",
+        "BLEU of another version",
+        "COMET m",
+    ]
 
 
 def test_samples_show_all_capacities_beside_the_reference(run):
