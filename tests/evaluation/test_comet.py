@@ -23,7 +23,8 @@ for option in ("--model", "--to_json", "--gpus"):
 for option in ("--quiet", "--only_system"):
     parser.add_argument(option, action="store_true")
 args = parser.parse_args()
-if args.model == "gone":
+lines = len(open(args.s).readlines())
+if args.model == "gone" or args.model == "breaks" and lines > 1:
     sys.exit("a warning\\nModel 'gone' not supported by COMET.")
 files = args.s, args.t, args.r
 source, translation, reference = (open(file).read().split("\\n")[:-1] for file in files)
@@ -79,3 +80,24 @@ def test_is_added_to_what_was_decoded_before(
         expected = sum(len(s) - len(h) for (s, _), h in zip(pairs, hypotheses, strict=True))
         assert after.scores.comet == pytest.approx(expected / 100 / len(pairs))
         assert after.scores.bleu == before.scores.bleu
+
+
+def test_a_model_that_is_not_to_be_had_is_told_before_anything_is_decoded(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path, monkeypatch)
+    decoded: list[object] = []
+    monkeypatch.setattr(Translator, "translate", lambda *arguments: decoded.append(arguments))
+    with pytest.raises(UserError, match="--model gone: "):
+        evaluate(run, EvaluationOptions(threads=1, comet="gone"), lambda _: None)
+    assert decoded == []
+
+
+def test_what_was_decoded_outlives_a_failure_of_comet(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path, monkeypatch)
+    with pytest.raises(UserError, match="--model breaks: "):
+        evaluate(run, EvaluationOptions(threads=1, comet="breaks"), lambda _: None)
+    kept = sorted(path.name for path in (run.path / "evaluation" / "test").iterdir())
+    assert kept == ["low.en-de.json", "low.en-de.txt"]

@@ -1,8 +1,10 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from tests.export.runs import make_run, write_checkpoint
+from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.engine.best import BestTracker
 from tsjt_ds.engine.checkpoint_files import (
     STATE,
@@ -14,6 +16,7 @@ from tsjt_ds.errors import UserError
 from tsjt_ds.evaluation.decoding import Translator
 from tsjt_ds.evaluation.evaluate import EvaluationOptions, evaluate
 from tsjt_ds.evaluation.scoring import score
+from tsjt_ds.export.run import Run
 from tsjt_ds.files import sha256_of
 
 DIRECTIONS = ["en-de", "de-en", "en-hi"]
@@ -158,6 +161,49 @@ def test_report_files_and_text(run):
     assert ["parameters", *parameters] in table
     assert report.results[0].scores.bleu_signature in text
     assert f"{kept['mean']['high']['chrf']:.2f}" in text
+
+
+def test_a_zero_shot_direction_without_the_split_is_left_out(run, monkeypatch):
+    data = run.recipe.data.model_copy(update={"directions": ["en-de", "en-hi"]})
+    evaluation = run.recipe.evaluation.model_copy(update={"zero_shot": ["hi-en", "de-en"]})
+    recipe = run.recipe.model_copy(update={"data": data, "evaluation": evaluation})
+    original = PreparedData.bitext
+
+    def bitext(self, split, direction):
+        if (split, direction) == ("dev", "hi-en"):
+            raise UserError("no dev set of hi-en")
+        return original(self, split, direction)
+
+    monkeypatch.setattr(PreparedData, "bitext", bitext)
+    said = []
+    options = EvaluationOptions(threads=1, split="dev", capacities=["low"])
+    report = evaluate(Run(run.path, recipe), options, said.append)
+    assert report.directions == ["en-de", "en-hi", "de-en"]
+    assert said[0] == "hi-en is left out: no dev set of hi-en"
+
+
+def test_means_are_over_the_same_directions(run):
+    evaluate_quietly(run)
+    (run.path / "evaluation" / "test" / "high.de-en.json").unlink()
+    report = evaluate_quietly(run, capacities=["low"])
+    means = report.as_json()["mean"]
+    assert means["high"] == {}
+    assert set(means["low"]) >= {"bleu", "chrf"}
+    line = next(line for line in report.as_text().split("\n") if line.startswith("mean "))
+    assert line.split()[-3:] == ["-"] * 3
+
+
+def test_every_signature_is_shown(run):
+    report = evaluate_quietly(run)
+    *others, last = report.results
+    scores = replace(last.scores, bleu_signature="of another version", comet_model="m")
+    text = replace(report, results=[*others, replace(last, scores=scores)]).as_text()
+    shown = [line for line in text.split("\n") if line.startswith(("BLEU ", "COMET "))]
+    assert shown == [
+        f"BLEU {others[0].scores.bleu_signature}",
+        "BLEU of another version",
+        "COMET m",
+    ]
 
 
 def test_samples_show_all_capacities_beside_the_reference(run):

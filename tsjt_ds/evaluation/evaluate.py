@@ -15,7 +15,7 @@ from tsjt_ds.evaluation.decoding import SearchOptions, Translator
 from tsjt_ds.evaluation.groups import direction_groups
 from tsjt_ds.evaluation.report import Report, Sample
 from tsjt_ds.evaluation.results import DirectionResult, ResultStore, Settings
-from tsjt_ds.evaluation.scoring import Scores, score
+from tsjt_ds.evaluation.scoring import score
 from tsjt_ds.export.average import Averager
 from tsjt_ds.export.checkpoint_choice import Which
 from tsjt_ds.export.current import current_export
@@ -80,14 +80,16 @@ class _Evaluation:
         self.prepared = PreparedData.open(run.recipe.prepared_path)
         self.store = ResultStore(run.path, options.split)
         self.checkpoint = functools.cache(self._checkpoint)
+        self.probe_comet = functools.cache(self._probe_comet)
         recipe, limit = run.recipe.evaluation, options.max_segments
-        self.directions = [*run.recipe.data.trained_directions, *recipe.zero_shot]
         self.average = options.average
         if self.average is None:
             # A checkpoint that is asked for is not averaged because the recipe says so.
             self.average = recipe.average if options.checkpoint == "last" else 0
         self.beam_size = options.beam_size or recipe.beam_size
         self.max_segments = recipe.max_segments if limit is None else limit
+        self.bitexts = self._bitexts()
+        self.directions = list(self.bitexts)
 
     def _checkpoint(self, capacity: str) -> TrainedCheckpoint:
         if not self.average:
@@ -108,36 +110,38 @@ class _Evaluation:
 
     def evaluate_capacity(self, capacity: str) -> None:
         settings = self.settings(capacity)
-        kept = [self.store.read(capacity, name, settings) for name in self.directions]
-        for result in filter(None, kept):
+        kept = {name: self.store.read(capacity, name, settings) for name in self.directions}
+        if self.options.force:
+            kept = dict.fromkeys(kept)
+        for result in filter(None, kept.values()):
             self._complete(result)
-        directions = [
-            name
-            for name, result in zip(self.directions, kept, strict=True)
-            if self.options.force or not result
-        ]
+        directions = [name for name, result in kept.items() if not result]
         if directions:
+            self.probe_comet()
             export, record = current_export(self.run, capacity, self.checkpoint(capacity))
             translator = self._translator(export)
             for direction in directions:
                 self._evaluate_direction(record, direction, translator, settings)
 
-    def _complete(self, result: DirectionResult) -> None:
-        """Score what was decoded before by what was not asked for then."""
-        lacks_comet = self.comet is not None and result.scores.comet_model != self.comet.model
-        if self.options.force or not (lacks_comet or result.scores.chrfpp is None):
-            return
-        hypotheses = self.store.hypotheses(result.capacity, result.direction)
-        scores = self._scores(hypotheses, self.bitext(result.direction))
-        self.store.write(replace(result, scores=scores), hypotheses)
+    def _probe_comet(self) -> None:
+        """Fail before anything is decoded if the model is not to be had."""
+        if self.comet:
+            source, reference = next(iter(self.bitexts.values()))[0]
+            self.comet([source], [reference], [reference])
 
-    def _scores(self, hypotheses: list[str], bitext: list[tuple[str, str]]) -> Scores:
+    def _complete(self, result: DirectionResult) -> None:
+        """Add the scores that a result lacks to what was decoded."""
+        bitext, scores = self.bitexts[result.direction], result.scores
+        hypotheses = self.store.hypotheses(result.capacity, result.direction)
         sources, references = [pair[0] for pair in bitext], [pair[1] for pair in bitext]
-        scores = score(hypotheses, references)
-        if self.comet is None:
-            return scores
-        comet = self.comet(sources, hypotheses, references)
-        return replace(scores, comet=comet, comet_model=self.comet.model)
+        if scores.chrfpp is None:
+            anew = score(hypotheses, references)
+            scores = replace(anew, comet=scores.comet, comet_model=scores.comet_model)
+        if self.comet and scores.comet_model != self.comet.model:
+            comet = self.comet(sources, hypotheses, references)
+            scores = replace(scores, comet=comet, comet_model=self.comet.model)
+        if scores != result.scores:
+            self.store.write(replace(result, scores=scores), hypotheses)
 
     def _translator(self, export: Path) -> Translator:
         options = self.options
@@ -147,7 +151,7 @@ class _Evaluation:
     def _evaluate_direction(
         self, record: ExportRecord, direction: str, translator: Translator, settings: Settings
     ) -> None:
-        bitext = self.bitext(direction)
+        bitext = self.bitexts[direction]
         start = time.perf_counter()
         hypotheses = translator.translate([pair[0] for pair in bitext], *languages_of(direction))
         seconds = time.perf_counter() - start
@@ -157,18 +161,28 @@ class _Evaluation:
             parameters=record.parameters,
             segments=len(bitext),
             seconds=seconds,
-            scores=self._scores(hypotheses, bitext),
+            scores=score(hypotheses, [pair[1] for pair in bitext]),
             settings=settings,
             tokens=translator.count_tokens(hypotheses),
         )
         self.store.write(result, hypotheses)
+        self._complete(result)
         self.say(
             f"{record.capacity} {direction}: {len(bitext)} segments in {seconds:.1f} s, "
             f"BLEU {result.scores.bleu:.2f}, chrF {result.scores.chrf:.2f}"
         )
 
-    def bitext(self, direction: str) -> list[tuple[str, str]]:
-        """(source, reference) of the segments that are scored."""
+    def _bitexts(self) -> dict[str, list[tuple[str, str]]]:
+        """(source, reference) of the segments that are scored, by direction."""
+        found = {name: self._bitext(name) for name in self.run.recipe.data.trained_directions}
+        for direction in self.run.recipe.evaluation.zero_shot:
+            try:
+                found[direction] = self._bitext(direction)
+            except UserError as error:
+                self.say(f"{direction} is left out: {error}")
+        return found
+
+    def _bitext(self, direction: str) -> list[tuple[str, str]]:
         bitext = self.prepared.bitext(self.options.split, direction)
         return bitext[: self.max_segments or None]
 
@@ -198,7 +212,7 @@ class _Evaluation:
         samples = []
         for number in range(wanted):
             direction = directions[number % len(directions)]
-            bitext = self.bitext(direction)
+            bitext = self.bitexts[direction]
             # Spread over the set, so that the samples are no one document.
             index = (2 * number + 1) * len(bitext) // (2 * wanted)
             hypotheses = {

@@ -55,12 +55,14 @@ class Report:
         return [result for result in self.results if result.capacity == capacity]
 
     def mean(self, capacity: str, group: str = "mean") -> dict[str, float]:
-        """Unweighted means of a capacity's scores over a group's directions that it has.
+        """Unweighted means of a capacity's scores over a group's directions.
 
-        Empty if it has none; without COMET if one of them lacks it.
+        Empty if it lacks one that another capacity has; without COMET if one of them lacks it.
         """
-        wanted = self.groups[group]
+        wanted = set(self.groups[group]) & set(self.directions)
         scores = [r.scores for r in self.of(capacity) if r.direction in wanted]
+        if len(scores) < len(wanted):
+            return {}
         columns = {name: [getattr(score, name) for score in scores] for name in METRICS}
         return {
             name: fmean(values) for name, values in columns.items() if values and None not in values
@@ -141,12 +143,19 @@ class Report:
         return f"{sum(result.tokens for result in counted) / seconds:,.0f}" if seconds else "-"
 
     def _signatures(self) -> str:
-        scores = self.results[0].scores
-        lines = [f"BLEU {scores.bleu_signature}", f"chrF {scores.chrf_signature}"]
-        lines.append(f"chrF++ {scores.chrfpp_signature}")
-        if scores.comet_model:
-            lines.append(f"COMET {scores.comet_model}")
-        return "\n".join(lines)
+        """Each one once: kept results may be of another version."""
+        names = {
+            "BLEU": "bleu_signature",
+            "chrF": "chrf_signature",
+            "chrF++": "chrfpp_signature",
+            "COMET": "comet_model",
+        }
+        pairs = [
+            (name, getattr(result.scores, field))
+            for name, field in names.items()
+            for result in self.results
+        ]
+        return "\n".join(f"{name} {text}" for name, text in dict.fromkeys(pairs) if text)
 
 
 def _sample(sample: Sample) -> str:
