@@ -19,6 +19,7 @@ from tsjt_ds.data.prepared import (
     REUSED,
     PreparedData,
     config_differences,
+    input_differences,
     input_records,
     preparation_config,
     read_manifest,
@@ -138,11 +139,8 @@ def _already_prepared(
         return False
     manifest = read_manifest(directory)
     differences = config_differences(manifest.config, preparation_config(recipe))
-    differences += [
-        f"input file {name} has changed"
-        for name, record in inputs.items()
-        if manifest.inputs.get(name, record) != record
-    ]
+    # Of another recipe the input files have other names.
+    differences = differences or input_differences(manifest.inputs, inputs)
     if differences:
         remedy = "choose another data.prepared, or --overwrite"
         raise UserError("\n".join(f"{directory}: {line} ({remedy})" for line in differences))
