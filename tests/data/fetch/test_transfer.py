@@ -11,6 +11,7 @@ import subprocess
 import time
 import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from backports import zstd
@@ -247,6 +248,25 @@ def test_a_stopped_transfer_can_be_resumed(server: Server) -> None:
     server.pages["/a.bin"].pause = 0.0
     assert fetched(url) == CONTENT
     assert server.gets("/a.bin") == [None, f"bytes={there}-"]
+
+
+@pytest.mark.parametrize("surplus", [b"", b"more"])
+def test_a_transfer_killed_behind_its_last_byte_is_completed(
+    server: Server, monkeypatch: pytest.MonkeyPatch, surplus: bytes
+) -> None:
+    url = server.add("/a.bin", CONTENT)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            transfer(Download(url), Progress())
+    with Download(url).partial.open("ab") as partial:
+        partial.write(surplus)
+    counted: list[int] = []
+    transfer(Download(url), Progress(counted.append))
+    assert sum(counted) == len(CONTENT)
+    assert fetched(url) == CONTENT
+    again = [None] if surplus else []
+    assert server.gets("/a.bin") == [None, f"bytes={len(CONTENT + surplus)}-", *again]
 
 
 def test_an_unreadable_record_is_one_line(server: Server) -> None:
