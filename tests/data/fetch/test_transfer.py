@@ -217,6 +217,18 @@ def test_what_comes_damaged_is_deleted(server: Server, name: str) -> None:
         assert not Download(url).path.exists()
 
 
+@pytest.mark.parametrize(
+    ("place", "value"), [(6, 1), (8, 99), (4, 99)], ids=["encrypted", "method", "version"]
+)
+def test_an_unusual_zip_is_told_and_deleted(server: Server, place: int, value: int) -> None:
+    content = bytearray(zipped(b"text"))
+    for header, offset in ((content.find(b"PK\3\4"), 0), (content.find(b"PK\1\2"), 2)):
+        content[header + place + offset] = value
+    url = server.add("/a.zip", bytes(content))
+    assert mistake(url).startswith(f"{url}: what came is damaged: ")
+    assert not Download(url).path.exists()
+
+
 def test_a_known_checksum_is_checked(server: Server) -> None:
     url = server.add("/a.bin", CONTENT)
     assert "its MD5 sum is" in mistake(url, md5="0" * 32)
