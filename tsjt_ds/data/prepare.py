@@ -70,6 +70,7 @@ def prepare(
     if there is not None:
         _refuse(directory, input_differences(there.inputs, inputs))
         prepared = PreparedData.open(directory)
+        PartialDirectory.tidy(directory)
         say(f"{directory}: already prepared")
         return prepared
     check_beginnings(recipe.data)
