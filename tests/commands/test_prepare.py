@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tsjt_ds.cli import main
+
 RECIPE = """
 name: tiny
 data:
@@ -101,3 +103,47 @@ def test_a_mistake_is_one_clear_line(
     assert first.startswith("tsjt prepare: error: " + message.format(corpus))
     assert all(line.startswith("tsjt prepare: error: ") for line in result.stderr.splitlines())
     assert not (corpus / "prepared" / "prepared.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "overrides", "message"),
+    [
+        (None, ["tokenizer.reuse={0}/none"], "{0}/none: holds no prepared data"),
+        (other_directory, [], "{0}/prepared: holds other files"),
+        (
+            None,
+            ["data.pairs=[en-xx]", "data.cleaning.language_identification=0.5"],
+            "data.cleaning.language_identification: py3langid",
+        ),
+    ],
+)
+def test_what_can_be_told_ahead_is_told_before_anything_is_fetched(
+    corpus: Path,
+    damage: Callable[[Path], None] | None,
+    overrides: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for split in ("train", "dev", "test"):
+        (corpus / f"{split}.en-xx.tsv").write_text("a\tb\n")
+    fetched: list[object] = []
+    monkeypatch.setattr("tsjt_ds.data.fetch.fetching.fetch", lambda *given: fetched.append(given))
+    if damage:
+        damage(corpus)
+    sets = [part for item in overrides for part in ("--set", item.format(corpus))]
+    assert main(["prepare", str(corpus / "recipe.yaml"), *sets]) == 1
+    assert message.format(corpus) in capsys.readouterr().err
+    assert not fetched
+
+
+def test_every_file_is_opened_before_the_first_is_cleaned(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for code in ("de", "fr"):
+        (corpus / f"{code}.tmx").write_text("no XML")
+    train = f"data.train=['{corpus}/train.{{pair}}.tsv', '{corpus}/{{target}}.tmx']"
+    assert main(["prepare", str(corpus / "recipe.yaml"), "--set", train]) == 1
+    mistakes = capsys.readouterr().err.splitlines()
+    assert [line.count("not well-formed XML") for line in mistakes] == [1, 1]
+    assert not (corpus / "prepared.partial").exists()

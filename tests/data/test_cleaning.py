@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,16 @@ from tsjt_ds.data.report import (
 def test_normalise(text: str, expected: str) -> None:
     assert normalise(text) == expected
     assert normalise(expected) == expected
+
+
+@pytest.mark.parametrize("marks", ["\u0301\u0316", "\u0344", "\u0301" * 9000 + "\u0316" * 9000])
+def test_long_runs_of_marks_take_no_time_and_end_at_30(marks: str) -> None:
+    began = time.process_time()
+    once = normalise(f"e{marks * (20_000 // len(marks))} a\u0308")
+    assert time.process_time() - began < 0.1
+    assert normalise(once) == once
+    assert 28 <= len(once.split(" ")[0]) <= 31
+    assert once.endswith(" \u00e4")
 
 
 def reasons(

@@ -136,6 +136,19 @@ def test_other_inputs_are_refused_unless_overwritten(
     assert data.manifest.pairs["en-fr"].train_pairs > 0
 
 
+def test_a_file_more_or_fewer_is_another_input(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe(tmp_path, train=f"{tmp_path}/train.{{pair}}*.tsv")
+    prepare(recipe, say=silent)
+    more = tmp_path / "train.en-de_more.tsv"
+    shutil.copyfile(tmp_path / "train.en-fr.tsv", more)
+    with pytest.raises(UserError, match=r"input file data\.train en-de 1 is new .*--overwrite"):
+        prepare(recipe, say=silent)
+    prepare(recipe, overwrite=True, say=silent)
+    more.unlink()
+    with pytest.raises(UserError, match=r"input file data\.train en-de 1 is gone .*--overwrite"):
+        prepare(recipe, say=silent)
+
+
 def test_training_settings_do_not_need_other_prepared_data(
     prepared: PreparedData, recipe: Recipe
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.data.checksums import Checksums, file_record
 from tsjt_ds.data.prepare import prepare
-from tsjt_ds.data.prepared import PreparedData
+from tsjt_ds.data.prepared import PreparedData, kept_file
 from tsjt_ds.data.training_text import trained_text
 from tsjt_ds.errors import UserError
 
@@ -131,3 +131,26 @@ def test_new_dev_text_is_kept_out_of_training(make_recipe: MakeRecipe, tmp_path:
         dev.write(f"{source}\tlu lu\n")
     again = prepare(recipe, overwrite=True, say=silent)
     assert (source, target) not in list(trained_text(recipe.data, again, "en-de"))
+
+
+def test_training_text_is_that_of_all_files_or_none(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = make_recipe(tmp_path, train=f"{tmp_path}/train.{{pair}}*.tsv")
+    more = tmp_path / "train.en-de_more.tsv"
+    write(more, [("ba 7", "BA 7")])
+    prepared = prepare(recipe, say=silent)
+    more.unlink()
+    with pytest.raises(UserError, match=r"input file data\.train en-de 1 is gone \(bring back"):
+        next(trained_text(recipe.data, prepared, "en-de"))
+    assert next(trained_text(recipe.data, prepared, "en-fr"))
+
+
+def test_training_text_that_ends_too_soon_is_told(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe(tmp_path)
+    prepared = prepare(recipe, say=silent)
+    prepared.manifest.pairs["en-de"].read["data.train"] += 1
+    with kept_file(prepared.directory, "en-de").open("ab") as kept:
+        kept.write(b"\1")
+    with pytest.raises(UserError, match=r"data\.train for en-de: fewer pairs than .*prepared was"):
+        list(trained_text(recipe.data, prepared, "en-de"))

@@ -68,12 +68,13 @@ def run(args: argparse.Namespace) -> None:
     from tsjt_ds.data.corpora import check_files
     from tsjt_ds.data.fetch.fetching import Ways, fetch
     from tsjt_ds.data.fetch.lock import lock_path
+    from tsjt_ds.data.prepare import check_ahead, prepare
 
     check_files(recipe.data, fetched=False)
+    if not args.dry_run:
+        check_ahead(recipe, args.overwrite)
     ways = Ways(lock_path(args.recipe), args.lock, args.offline, args.dry_run, args.overwrite)
     fetch(recipe.data, ways)
     if args.dry_run:
         return
-    from tsjt_ds.data.prepare import prepare
-
     prepare(recipe, overwrite=args.overwrite, workers=args.workers)

@@ -17,13 +17,16 @@ from tsjt_ds.data.prepared import (
     CHECKSUMS,
     MANIFEST,
     REUSED,
+    Manifest,
     PreparedData,
     config_differences,
+    input_differences,
     input_records,
     preparation_config,
     read_manifest,
 )
 from tsjt_ds.data.proportion import describe_rows
+from tsjt_ds.data.readers import check_beginnings
 from tsjt_ds.data.tokenizer import Tokenizer
 from tsjt_ds.errors import UserError
 from tsjt_ds.limits import cores
@@ -60,13 +63,17 @@ def prepare(
     check_files(recipe.data)
     check_languages(recipe.data)
     reused = _reused_tokenizer(recipe)
+    there = _there(recipe, overwrite)
     partial_memory = PartialDirectory.place(directory) / CHECKSUMS
     checksums = Checksums([directory / CHECKSUMS, partial_memory])
     inputs = _input_records(recipe, checksums, reused)
-    if directory.exists() and _already_prepared(directory, recipe, inputs, overwrite):
+    if there is not None:
+        _refuse(directory, input_differences(there.inputs, inputs))
         prepared = PreparedData.open(directory)
+        PartialDirectory.tidy(directory)
         say(f"{directory}: already prepared")
         return prepared
+    check_beginnings(recipe.data)
     try:
         with (
             PartialDirectory(directory, _basis(recipe, inputs), say) as partial,
@@ -82,6 +89,18 @@ def prepare(
     prepared = PreparedData.open(directory)
     say(describe_rows(prepared, recipe.data))
     return prepared
+
+
+def check_ahead(recipe: Recipe, overwrite: bool = False) -> None:
+    """Check what of a recipe can be checked before its corpora are there.
+
+    Raises:
+        UserError: a language cannot be identified, the tokenizer to reuse does not fit, or the
+            directory holds other files or data of another recipe.
+    """
+    check_languages(recipe.data)
+    _reused_tokenizer(recipe)
+    _there(recipe, overwrite)
 
 
 def _basis(recipe: Recipe, inputs: dict[str, FileRecord]) -> Basis:
@@ -127,23 +146,21 @@ def _reused_tokenizer(recipe: Recipe) -> Path | None:
     return path
 
 
-def _already_prepared(
-    directory: Path, recipe: Recipe, inputs: dict[str, FileRecord], overwrite: bool
-) -> bool:
+def _there(recipe: Recipe, overwrite: bool) -> Manifest | None:
+    """The manifest of what is prepared and to stay, after a check that it is of this recipe."""
+    directory = recipe.prepared_path
     if not (directory / MANIFEST).is_file():
-        if not directory.is_dir() or any(directory.iterdir()):
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise UserError(f"{directory}: holds other files (choose another data.prepared)")
-        return False
+        return None
     if overwrite:
-        return False
+        return None
     manifest = read_manifest(directory)
-    differences = config_differences(manifest.config, preparation_config(recipe))
-    differences += [
-        f"input file {name} has changed"
-        for name, record in inputs.items()
-        if manifest.inputs.get(name, record) != record
-    ]
+    _refuse(directory, config_differences(manifest.config, preparation_config(recipe)))
+    return manifest
+
+
+def _refuse(directory: Path, differences: list[str]) -> None:
     if differences:
         remedy = "choose another data.prepared, or --overwrite"
         raise UserError("\n".join(f"{directory}: {line} ({remedy})" for line in differences))
-    return True

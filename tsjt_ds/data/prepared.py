@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,17 @@ def config_differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
         f"{key}: {then.get(key)!r} when prepared, {now.get(key)!r} now"
         for key in dict.fromkeys([*then, *now])
         if then.get(key) != now.get(key)
+    ]
+
+
+def input_differences(then: Mapping[str, FileRecord], now: Mapping[str, FileRecord]) -> list[str]:
+    """``input file NAME``, and what became of it, for each that is not the same."""
+    return [
+        f"input file {name} has changed"
+        if name in then and name in now
+        else f"input file {name} is {'new' if name in now else 'gone'}"
+        for name in dict.fromkeys([*then, *now])
+        if then.get(name) != now.get(name)
     ]
 
 

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterator
 
 from tsjt_ds.config.corpora import Format
-from tsjt_ds.data.corpora import CorpusFiles, Part
+from tsjt_ds.config.data import SPLITS, DataConfig
+from tsjt_ds.data.corpora import CorpusFiles, Part, corpora_of
+from tsjt_ds.data.fetch.uses import pairs_of
 from tsjt_ds.data.formats.jsonl import read_jsonl
 from tsjt_ds.data.formats.parquet import read_parquet
 from tsjt_ds.data.formats.records import Record, Rejected
@@ -13,6 +15,7 @@ from tsjt_ds.data.formats.tmx import read_tmx
 from tsjt_ds.data.formats.wmt_xml import read_wmt_xml
 from tsjt_ds.data.formats.xliff import read_xliff
 from tsjt_ds.data.report import PairReport
+from tsjt_ds.errors import Collector
 
 _READERS: dict[Format, Callable[[tuple[Part, ...], CorpusFiles], Iterator[Record]]] = {
     "tsv": read_tsv,
@@ -49,3 +52,21 @@ def read_pairs(corpus: CorpusFiles, report: PairReport) -> Iterator[tuple[str, s
                 report.skip(record.reason, record.place)
             else:
                 yield record
+
+
+def check_beginnings(config: DataConfig) -> None:
+    """Read the first record of every file of a recipe's corpora, before hours go into others.
+
+    Raises:
+        UserError: one line for each that is not of its format, lacks the columns, or needs a
+            package that is missing; see :func:`read_pairs`.
+    """
+    problems = Collector()
+    for split in SPLITS:
+        for pair in pairs_of(config, split):
+            for corpus in corpora_of(config, split, pair):
+                for parts in corpus.files:
+                    with problems.collect():
+                        next(_READERS[corpus.format](parts, corpus), None)
+    problems.mistakes = list(dict.fromkeys(problems.mistakes))
+    problems.tell()

@@ -1,5 +1,6 @@
 """The training text of a prepared directory, read again from the corpora."""
 
+import re
 from collections.abc import Iterator
 from itertools import compress
 from pathlib import Path
@@ -10,7 +11,13 @@ from tsjt_ds.config.data import DataConfig
 from tsjt_ds.data.checksums import Checksums
 from tsjt_ds.data.cleaning import normalise
 from tsjt_ds.data.corpora import corpora_of
-from tsjt_ds.data.prepared import CHECKSUMS, PreparedData, input_records, kept_file
+from tsjt_ds.data.prepared import (
+    CHECKSUMS,
+    PreparedData,
+    input_differences,
+    input_records,
+    kept_file,
+)
 from tsjt_ds.data.readers import read_pairs
 from tsjt_ds.data.report import PairReport
 from tsjt_ds.errors import UserError
@@ -29,13 +36,7 @@ def trained_text(
         UserError: a corpus file is not what was prepared.
     """
     pair = prepared.pair_of(direction)
-    checksums = Checksums([prepared.directory / CHECKSUMS])
-    for name, record in input_records(config, checksums, ("train",), [pair]).items():
-        if prepared.manifest.inputs.get(name) != record:
-            raise UserError(
-                f"{name}: the file is not the one that {prepared.directory} was made of "
-                "(bring that back, or prepare and train again)"
-            )
+    _check_inputs(config, prepared, pair)
     file, first = kept_file(prepared.directory, pair), 0
     read_of = prepared.manifest.pairs[pair].read
     for corpus in corpora_of(config, "train", pair):
@@ -44,6 +45,25 @@ def trained_text(
         for raw in compress(read_pairs(corpus, PairReport()), kept):
             source, target = map(normalise, raw)
             yield (source, target) if pair == direction else (target, source)
+        if next(kept, None) is not None:
+            raise UserError(
+                f"{corpus.key} for {pair}: fewer pairs than {prepared.directory} was made of "
+                "(prepare and train again)"
+            )
+
+
+def _check_inputs(config: DataConfig, prepared: PreparedData, pair: str) -> None:
+    checksums = Checksums([prepared.directory / CHECKSUMS])
+    now = input_records(config, checksums, ("train",), [pair])
+    of_pair = re.compile(rf"data\.train(\.\d+)? {re.escape(pair)} \d+")
+    inputs = prepared.manifest.inputs
+    then = {name: record for name, record in inputs.items() if of_pair.fullmatch(name)}
+    differences = input_differences(then, now)
+    if differences:
+        remedy = "bring back what it was made of, or prepare and train again"
+        raise UserError(
+            "\n".join(f"{prepared.directory}: {line} ({remedy})" for line in differences)
+        )
 
 
 def _kept(file: Path, first: int, count: int) -> Iterator[int]:

@@ -122,6 +122,12 @@ class _Handler(BaseHTTPRequestHandler):
         )
         if asked and page.ranges and known:
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        if start and start >= len(content):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         self.send_response(206 if start else 200)
         if start:
             end = len(content) - 1

@@ -11,6 +11,7 @@ import subprocess
 import time
 import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from backports import zstd
@@ -216,6 +217,18 @@ def test_what_comes_damaged_is_deleted(server: Server, name: str) -> None:
         assert not Download(url).path.exists()
 
 
+@pytest.mark.parametrize(
+    ("place", "value"), [(6, 1), (8, 99), (4, 99)], ids=["encrypted", "method", "version"]
+)
+def test_an_unusual_zip_is_told_and_deleted(server: Server, place: int, value: int) -> None:
+    content = bytearray(zipped(b"text"))
+    for header, offset in ((content.find(b"PK\3\4"), 0), (content.find(b"PK\1\2"), 2)):
+        content[header + place + offset] = value
+    url = server.add("/a.zip", bytes(content))
+    assert mistake(url).startswith(f"{url}: what came is damaged: ")
+    assert not Download(url).path.exists()
+
+
 def test_a_known_checksum_is_checked(server: Server) -> None:
     url = server.add("/a.bin", CONTENT)
     assert "its MD5 sum is" in mistake(url, md5="0" * 32)
@@ -247,6 +260,25 @@ def test_a_stopped_transfer_can_be_resumed(server: Server) -> None:
     server.pages["/a.bin"].pause = 0.0
     assert fetched(url) == CONTENT
     assert server.gets("/a.bin") == [None, f"bytes={there}-"]
+
+
+@pytest.mark.parametrize("surplus", [b"", b"more"])
+def test_a_transfer_killed_behind_its_last_byte_is_completed(
+    server: Server, monkeypatch: pytest.MonkeyPatch, surplus: bytes
+) -> None:
+    url = server.add("/a.bin", CONTENT)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            transfer(Download(url), Progress())
+    with Download(url).partial.open("ab") as partial:
+        partial.write(surplus)
+    counted: list[int] = []
+    transfer(Download(url), Progress(counted.append))
+    assert sum(counted) == len(CONTENT)
+    assert fetched(url) == CONTENT
+    again = [None] if surplus else []
+    assert server.gets("/a.bin") == [None, f"bytes={len(CONTENT + surplus)}-", *again]
 
 
 def test_an_unreadable_record_is_one_line(server: Server) -> None:

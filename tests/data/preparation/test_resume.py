@@ -1,6 +1,7 @@
 """A preparation in chunks: the same bytes whoever does them, interrupted or not."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +15,10 @@ import pytest
 from tsjt_ds.config.recipe import Recipe, TokenizerConfig
 from tsjt_ds.data.preparation import workers
 from tsjt_ds.data.preparation.clean import CleanTask
+from tsjt_ds.data.preparation.partial import PartialDirectory
 from tsjt_ds.data.preparation.tokenise import TokeniseTask
 from tsjt_ds.data.prepare import prepare
-from tsjt_ds.data.prepared import CHECKSUMS
+from tsjt_ds.data.prepared import CHECKSUMS, MANIFEST
 from tsjt_ds.errors import UserError
 
 MakeRecipe = Callable[..., Recipe]
@@ -107,6 +109,44 @@ def test_only_what_is_not_done_is_done_again(
     assert any("training a tokenizer" in line for line in said) is (task is CleanTask)
     assert len(cleaned) == (34 - before if task is CleanTask else 0)
     assert len(tokenised) == (34 if task is CleanTask else 34 - before)
+    assert contents(recipe) == whole
+    assert not list(tmp_path.glob("prepared.*"))
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_a_kill_while_it_is_put_in_place_loses_nothing(
+    make_recipe: MakeRecipe, tmp_path: Path, whole: dict[str, bytes], step: int
+) -> None:
+    recipe = make_recipe(tmp_path)
+    recipe.prepared_path.mkdir()
+    (recipe.prepared_path / MANIFEST).write_text("old")
+    finish, steps = PartialDirectory.finish, iter(range(99))
+
+    def killed(original):
+        def run(*given, **options):
+            if next(steps) == step:
+                raise KeyboardInterrupt
+            return original(*given, **options)
+
+        return run
+
+    def finish_killed(self, prepared):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Path, "rename", killed(Path.rename))
+            patch.setattr(shutil, "rmtree", killed(shutil.rmtree))
+            finish(self, prepared)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PartialDirectory, "finish", finish_killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(recipe, overwrite=True, say=silent, workers=1)
+    manifests = list(tmp_path.glob(f"prepared*/{MANIFEST}"))
+    assert len(manifests) == 2
+    assert any(path.read_text() == "old" for path in manifests)
+    with pytest.MonkeyPatch.context() as patch:
+        worked = [interrupt_after(patch, task, 1000) for task in (CleanTask, TokeniseTask)]
+        prepare(recipe, overwrite=step < 2, say=silent, workers=1)
+    assert worked == [[], []]
     assert contents(recipe) == whole
     assert not list(tmp_path.glob("prepared.*"))
 

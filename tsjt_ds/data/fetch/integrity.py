@@ -1,12 +1,20 @@
 """Is a fetched file what it should be, and whole?"""
 
 import hashlib
+import lzma
+import struct
 import zipfile
 import zlib
 from pathlib import Path
 
 from tsjt_ds.data.formats import COMPRESSIONS
 from tsjt_ds.data.formats.compression import DamagedError, decompressed
+
+_DAMAGED = (
+    *(OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile),
+    # zipfile's, of headers that make no sense to it.
+    *(NotImplementedError, RuntimeError, ValueError, OverflowError, struct.error),
+)
 
 
 def check_md5(path: Path, expected: str) -> None:
@@ -42,5 +50,5 @@ def check_whole(path: Path) -> None:
                 stream = decompressed(file, path.stem + ending)
                 while stream.read(1 << 20):
                     pass
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise DamagedError(str(error)) from None

@@ -56,7 +56,7 @@ def opened(url: str, start: int = 0, validator: str = "") -> Iterator[Reply]:
     Args:
         url: the file.
         start: the first byte that is wanted; it comes from another offset, 0, where the server
-            knows no ranges or has another version of the file.
+            knows no ranges, or has another version of the file or fewer bytes.
         validator: that of the version of which the bytes before ``start`` are.
 
     Raises:
@@ -95,6 +95,13 @@ def _web(url: str, start: int, validator: str) -> Iterator[Reply]:
     with _web_errors():
         answer = requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
     with contextlib.closing(answer):
+        if answer.status_code == 416 and "Range" in headers:
+            if answer.headers.get("Content-Range") == f"bytes */{start}":
+                yield Reply(start, start, _validator(answer), iter(()))  # It has come whole.
+                return
+            with _web(url, 0, "") as reply:
+                yield reply
+            return
         _check_status(answer)
         first, total = 0, _number(answer.headers.get("Content-Length"))
         if answer.status_code == 206:
@@ -106,8 +113,6 @@ def _check_status(answer: requests.Response) -> None:
     status = f"{answer.status_code} {answer.reason}"
     if answer.status_code in _BUSY:
         raise InterruptedTransferError(status, _number(answer.headers.get("Retry-After")) or 0)
-    if answer.status_code == 416:
-        raise InterruptedTransferError("the server has fewer bytes than were fetched already")
     if answer.status_code not in (200, 206):
         raise RefusedError(status)
     kind = answer.headers.get("Content-Type", "")

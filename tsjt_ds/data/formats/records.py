@@ -16,7 +16,8 @@ class Rejected:
 
 Record = tuple[str, str] | Rejected
 
-_LINE_BREAKS = re.compile(r"\s*[\n\r]\s*")
+# From the first white space of a run on: from each would take time squared.
+_LINE_BREAKS = re.compile(r"(?<!\s)\s*[\n\r]\s*")
 
 
 def one_line(text: str) -> str:

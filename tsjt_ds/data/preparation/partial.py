@@ -62,10 +62,22 @@ class PartialDirectory:
         self._lock.close()
 
     def finish(self, prepared: Path) -> None:
-        """Put what was prepared in its place."""
-        shutil.rmtree(self.work)
-        shutil.rmtree(prepared, ignore_errors=True)
+        """Put what was prepared in its place.
+
+        Whenever this is killed, all that was prepared can be taken up, and what it replaces is
+        not deleted before.
+        """
+        if prepared.exists():
+            shutil.rmtree(_replaced(prepared), ignore_errors=True)
+            prepared.rename(_replaced(prepared))
         self.path.rename(prepared)
+        self.tidy(prepared)
+
+    @staticmethod
+    def tidy(prepared: Path) -> None:
+        """Delete what a finished preparation does not need, where it was killed before it did."""
+        shutil.rmtree(prepared / _WORK, ignore_errors=True)
+        shutil.rmtree(_replaced(prepared), ignore_errors=True)
 
     def _delete_tokens(self) -> None:
         for file in [*self.path.iterdir(), *self.work.glob("**/*.tokens.npz")]:
@@ -92,3 +104,7 @@ class PartialDirectory:
             return Basis.model_validate_json((self.work / _STATE).read_text())
         except (OSError, ValidationError):
             return None
+
+
+def _replaced(prepared: Path) -> Path:
+    return prepared.with_name(prepared.name + ".replaced")

@@ -73,10 +73,11 @@ def write_manifest(
 ) -> None:
     """Write the manifest, with the checksums of all files that are there."""
     files = sorted(path for path in directory.iterdir() if path.is_file())
+    ours = (CHECKSUMS, MANIFEST)  # The latter is of a preparation that was killed behind it.
     manifest = Manifest(
         config=preparation_config(recipe),
         inputs=inputs,
-        files={path.name: file_record(path) for path in files if path.name != CHECKSUMS},
+        files={path.name: file_record(path) for path in files if path.name not in ours},
         pairs=pairs,
         languages=recipe.data.languages,
         vocab_size=recipe.tokenizer.vocab_size,
