@@ -166,7 +166,7 @@ def test_other_training_text_is_refused(run, tmp_path):
     kept = corpus.read_bytes()
     try:
         corpus.write_bytes(kept + b"one\tmore\n")
-        with pytest.raises(UserError, match=r"data\.train en-hi 0: the file is not the one that"):
+        with pytest.raises(UserError, match=r"input file data\.train en-hi 0 has changed"):
             distil(run, DistilOptions("low", tmp_path / "text", threads=1), say=silent)
     finally:
         corpus.write_bytes(kept)
