@@ -56,3 +56,26 @@ def test_what_is_not_well_formed_is_told_with_its_line(tmp_path: Path, text: str
     message = refused(tmp_path, "\n" * (text != "" and text[0] != "<") + text)
     assert message.startswith(f"{tmp_path}/x:")
     assert ": not well-formed XML: " in message
+
+
+@pytest.mark.parametrize(
+    "reference", ["&#x1F;", "&#31;", "&#xD800;", "&#x110000;", "&#xFFFF;", "&nbsp;"]
+)
+def test_a_reference_to_no_character_costs_its_record(tmp_path: Path, reference: str) -> None:
+    unit = BODY[BODY.index("<tu>") : BODY.index("</body>")]
+    units = (BODY % "a").replace("</body>", unit % reference + "</body>")
+    (tmp_path / "x").write_text(units, encoding="utf-8")
+    pairs, report = read("tmx", tmp_path / "x")
+    assert (pairs, skipped(report)) == ([("a", "b")], {INVALID_UTF8: 1})
+
+
+@pytest.mark.parametrize("split", range(1, 16))
+def test_references_may_lie_across_chunks(tmp_path: Path, split: int) -> None:
+    text = BODY % "&amp;&#x41;&#31;"
+    padding = (1 << 16) - text.index("&amp;") - split - len("<!---->")
+    whole = f"<!--{'c' * padding}-->{text}"
+    (tmp_path / "x").write_text(whole, encoding="utf-8")
+    pairs, report = read("tmx", tmp_path / "x")
+    assert (pairs, skipped(report)) == ([], {INVALID_UTF8: 1})
+    (tmp_path / "x").write_text(whole.replace("&#31;", ""), encoding="utf-8")
+    assert read("tmx", tmp_path / "x")[0] == [("&A", "b")]

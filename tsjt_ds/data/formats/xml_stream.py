@@ -25,6 +25,10 @@ _MAX_TAG_BYTES = 1 << 20
 
 _ENCODING = re.compile(rb"""^\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
 _NO_CHARACTER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_REFERENCE = re.compile(r"&(?:#x([0-9A-Fa-f]{1,8})|#([0-9]{1,10})|([A-Za-z][A-Za-z0-9]{0,31}));")
+_REFERENCE_BEGUN = re.compile(r"&[#A-Za-z0-9]{0,32}\Z")
+_KNOWN = {"amp", "lt", "gt", "quot", "apos"}
+"""What XML itself names; the rest would have to be declared."""
 _NATIVE_CODE = {"bpt", "ept", "ph", "it", "ut"}
 """Elements of TMX and XLIFF within text that hold what is no text of the language."""
 
@@ -147,9 +151,10 @@ class Walker:
 def xml_records(part: Part, pair: str, follow: type[Walker]) -> Iterator[Record]:
     """Parse a file of a pair's text and yield what a walker of its format gives.
 
-    Broken UTF-8 and characters that XML forbids become U+FFFD, so that they cost a record rather
-    than the file. Text is bounded by the walker; a tag by 1 MiB, nesting by 256 and all
-    different names of elements and attributes by 100,000 characters.
+    Broken UTF-8, and in UTF-8 characters that XML forbids and references to such or to names that
+    XML does not know, become U+FFFD, so that they cost a record rather than the file. Text is
+    bounded by the walker; a tag by 1 MiB, nesting by 256 and all different names of elements and
+    attributes by 100,000 characters.
 
     Raises:
         UserError: it is not well-formed, or declares entities or other parts of a DTD, or exceeds
@@ -176,10 +181,25 @@ def _decoded(stream: BinaryIO) -> Iterator[str | bytes]:
             chunk = stream.read(_CHUNK_BYTES)
         return
     decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
+    begun = ""
     while chunk:
-        yield _NO_CHARACTER.sub(REPLACEMENT, decoder.decode(chunk))
+        text = begun + _NO_CHARACTER.sub(REPLACEMENT, decoder.decode(chunk))
+        cut = _REFERENCE_BEGUN.search(text, max(0, len(text) - 33))
+        text, begun = (text[: cut.start()], cut[0]) if cut else (text, "")
+        yield _REFERENCE.sub(_without_forbidden, text)
         chunk = stream.read(_CHUNK_BYTES)
-    yield decoder.decode(b"", True)
+    yield begun + decoder.decode(b"", True)
+
+
+def _without_forbidden(reference: re.Match[str]) -> str:
+    """A reference, or U+FFFD for one to what XML forbids or does not know."""
+    hexadecimal, decimal, name = reference.groups()
+    if name is not None:
+        return reference[0] if name in _KNOWN else REPLACEMENT
+    code = int(hexadecimal, 16) if hexadecimal else int(decimal)
+    is_surrogate = 0xD800 <= code < 0xE000
+    is_character = code <= 0x10FFFF and not is_surrogate and not _NO_CHARACTER.match(chr(code))
+    return reference[0] if is_character else REPLACEMENT
 
 
 def _local(name: str) -> str:
