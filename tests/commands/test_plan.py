@@ -28,7 +28,7 @@ STAGES: list[dict[str, Any]] = [
         "consistency": [
             {"teacher": "high", "student": "low", "weight": [0.0, 2.0], "temperature": 2.0}
         ],
-        "learning_rate": {"factor": 0.5, "warmup_steps": 4},
+        "learning_rate": {"factor": 0.5, "warmup_steps": 4, "parts": {"high": 2.0}},
         "until": {"figure": "high"},
         "carry_best": "low",
         "trainable": ["shared", "high"],
@@ -108,7 +108,7 @@ def test_the_stages_of_every_line(directory: Path, capsys: pytest.CaptureFixture
     assert cells(text, "consistency high to low")[1] == "0 to 2, temperature 2"
     assert cells(text, "grows")[1] == "high (identity)"
     assert cells(text, "trains")[1] == "shared, high"
-    assert cells(text, "learning rate")[1] == "times 0.5, 4 steps of warm-up"
+    assert cells(text, "learning rate")[1] == "times 0.5, high times 2, 4 steps of warm-up"
     assert cells(text, "next starts from")[1] == "best low"
     assert "micro-batches of high" not in text
     assert "note: prepared: holds no prepared data yet (run `tsjt prepare`), so pairs, " in text

@@ -94,6 +94,10 @@ STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
             "stage 'joint' trains 'lwo' (did you mean 'low'?)",
         ),
         (
+            {"schedule__stages": [{**STAGE, "learning_rate": {"parts": {"share": 2.0}}}]},
+            "stage 'joint' sets the learning rate of 'share' (did you mean 'shared'?)",
+        ),
+        (
             {"schedule__stages": [{**STAGE, "until": {"figure": "low"}}]},
             "stage 'joint' goes by a dev figure (set validation.interval)",
         ),

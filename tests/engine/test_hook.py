@@ -10,6 +10,7 @@ from tests.engine.training import RATE, make_engine, train, with_stages
 from tests.ranks import run_ranks
 from tests.tiny import tiny_recipe
 from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.model.composite import Composite
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.layout import Layout
 
@@ -80,6 +81,34 @@ def test_only_trainable_parts_move(layout: Layout) -> None:
     assert not any(moved[name] for name in own_of_low)
     assert moved["encoder.0.self_attn.out.weight"]
     assert moved["encoder.2.self_attn.out.weight"]
+
+
+def moves_of_third_step(world: World, recipe: Recipe) -> dict[str, Tensor]:
+    """By how much it moves each parameter."""
+    engine = make_engine(world, recipe, owner_groups=True)
+    train(engine, range(2))
+    before = {n: p.detach().clone() for n, p in engine.model.canonical_parameters()}
+    train(engine, range(2, 3))
+    return {n: p.detach() - before[n] for n, p in engine.model.canonical_parameters()}
+
+
+@pytest.mark.parallel
+@pytest.mark.parametrize("layout", [Layout(), Layout(2, 1, 1)], ids=["plain", "pipeline"])
+def test_a_part_has_a_learning_rate_of_its_own(layout: Layout) -> None:
+    weights = {"low": 0.5, "high": 0.5}
+    factors = {"embedding": 0.5, "high": 4.0, "low": 0.25}
+    rate = {"factor": 0.5, "parts": factors}
+    alike = run_ranks(moves_of_third_step, layout, two_stages(weights))
+    apart = run_ranks(moves_of_third_step, layout, two_stages(weights, learning_rate=rate))
+    part = Composite(two_stages(weights)).part
+    seen: set[str] = set()
+    for usual, moved in zip(alike, apart, strict=True):
+        for name, move in moved.items():
+            factor = 0.5 * factors.get(part(name), 1.0)
+            # Moves are differences of weights near 1, in fp32.
+            torch.testing.assert_close(move, factor * usual[name], rtol=1e-3, atol=3e-7)
+            seen.add(part(name))
+    assert seen == {"embedding", "shared", "low", "high"}
 
 
 def first_step_of_high(world: World, recipe: Recipe) -> float:

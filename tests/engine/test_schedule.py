@@ -113,6 +113,7 @@ def test_separate_capacities_continue_from_the_joint_end() -> None:
     [
         ({"weights": HALF}, True),
         ({"weights": HALF, "trainable": ["shared"]}, False),
+        ({"weights": HALF, "learning_rate": {"parts": {"high": 2.0}}}, False),
         ({"weights": {"low": [0.5, 0.0], "high": [0.5, 1.0]}}, False),
     ],
 )

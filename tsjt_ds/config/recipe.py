@@ -241,6 +241,8 @@ def _names_used(
         yield term.student, capacities, "has consistency for"
     for name in stage.trainable:
         yield name, [*capacities, "shared", "embedding"], "trains"
+    for name in stage.learning_rate.parts:
+        yield name, [*capacities, "shared", "embedding"], "sets the learning rate of"
     figures = [stage.until.figure if stage.until else None, stage.carry_best]
     for figure in filter(None, figures):
         yield figure, [*capacities, MEAN], "goes by the dev figure"

@@ -37,6 +37,8 @@ class LearningRateConfig(Section):
     factor: Annotated[float, Field(gt=0.0)] = 1.0
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Steps in which the rate rises linearly from near 0 to its value, at the stage's start."""
+    parts: dict[str, Annotated[float, Field(gt=0.0)]] = {}
+    """Further factors of single parts of the model (see ``StageConfig.trainable``). [1]"""
 
 
 class PlateauConfig(Section):

@@ -32,7 +32,7 @@ class JointLossHook:
         engine.publish(self._context(engine, step, stage))
         for group in engine.parameter_groups:
             # Without gradients, Adam's momentum and weight decay would still move it.
-            factor = self._factor(engine, group, step) if self._moves(group, stage) else 0.0
+            factor = self._factor(engine, group, step, stage) if self._moves(group, stage) else 0.0
             if factor != 1.0:
                 group["scheduled_lr"], group["lr"] = group["lr"], group["lr"] * factor
                 group["factored_lr"] = group["lr"]
@@ -56,9 +56,9 @@ class JointLossHook:
             computed=stage.computed,
         )
 
-    def _factor(self, engine: Engine, group: dict[str, Any], step: int) -> float:
+    def _factor(self, engine: Engine, group: dict[str, Any], step: int, stage: StageAt) -> float:
         """Of the scheduled learning rate."""
-        factor = self.schedule.at(step).rate_factor
+        factor = stage.rate_factor * stage.part_factors.get(group["part"], 1.0)
         if not engine.config.corrects_bias:
             return factor
         return factor * rate_correction(self.schedule, group["owners"], step, group["betas"])

@@ -31,6 +31,8 @@ class StageAt:
     consistency: tuple[ConsistencyTerm, ...]
     rate_factor: float
     """Of the scheduler's learning rate."""
+    part_factors: dict[str, float]
+    """Further factors, of single parts of the model."""
     trainable: tuple[str, ...]
     """Parts that move (see ``StageConfig.trainable``); empty: all."""
 
@@ -136,6 +138,7 @@ class Schedule:
                 for term in stage.consistency
             ),
             rate_factor=_rate_factor(stage.learning_rate, within),
+            part_factors=stage.learning_rate.parts,
             trainable=tuple(stage.trainable),
         )
 
@@ -155,9 +158,11 @@ class Schedule:
         return found
 
     def moves_all(self) -> bool:
-        """Whether every parameter is trained at every step."""
+        """Whether every parameter is trained at every step, at one learning rate."""
         return not any(
-            stage.trainable or any(0.0 in at_ends(weight) for weight in stage.weights.values())
+            stage.trainable
+            or stage.learning_rate.parts
+            or any(0.0 in at_ends(weight) for weight in stage.weights.values())
             for stage in self.stages
         )
 

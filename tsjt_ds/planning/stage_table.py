@@ -103,7 +103,8 @@ def _learning_rate(stage: StageConfig) -> str:
     rate = stage.learning_rate
     factor = f"times {rate.factor:g}" if rate.factor != 1.0 else ""
     warmup = f"{rate.warmup_steps:,} steps of warm-up" if rate.warmup_steps else ""
-    return ", ".join(filter(None, [factor, warmup])) or NONE
+    parts = [f"{part} times {own:g}" for part, own in rate.parts.items()]
+    return ", ".join(filter(None, [factor, *parts, warmup])) or NONE
 
 
 def _list(items: Iterator[str] | list[str]) -> str:

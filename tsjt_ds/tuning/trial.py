@@ -124,6 +124,7 @@ class Trials:
             "supervise": stage.supervise,
             "consistency": terms,
             "trainable": stage.trainable,
+            "learning_rate": {"parts": stage.learning_rate.parts},
         }
 
     def _find(self) -> tuple[Schedule, int]:
