@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tsjt_ds.config.corpora import languages_of
 from tsjt_ds.config.recipe import Recipe, dump_recipe
 from tsjt_ds.data.prepared import FileRecord, Manifest, PairRecord, PreparedData, file_record
 from tsjt_ds.evaluation.results import DirectionResult, ResultStore, Settings
@@ -174,7 +175,7 @@ class MadeRun:
                     parameters=1000 * DEPTHS[capacity],
                     segments=len(references),
                     seconds=1.0,
-                    scores=score(hypotheses, references),
+                    scores=score(hypotheses, references, languages_of(pair)[1]),
                     settings=settings,
                 )
                 store.write(result, hypotheses)

@@ -20,7 +20,9 @@ def test_p_values_are_those_of_sacrebleu_s_own_test(monkeypatch, metric):
         "worse": translations(references, 2, 3),
     }
     named = [("baseline", baseline), *systems.items()]
-    signatures, scores = PairedTest(named, {"": METRICS[metric]()}, [references], test_type="bs")()
+    signatures, scores = PairedTest(
+        named, {"": METRICS[metric]("de", None)}, [references], test_type="bs"
+    )()
     [results] = [scores[name][1:] for name in scores if name != "System"]
     theirs = dict(zip(systems, (result.p_value for result in results), strict=True))
     ours, signature = paired_bootstrap(
@@ -50,7 +52,7 @@ def test_the_mean_is_tested_and_not_the_concatenation(metric):
     }
     [p_values] = paired_bootstrap(metric, baseline, {"": system}, references)[0].values()
     joined = [
-        {ALL: [line for part in lines.values() for line in part]}
+        {"en-de": [line for part in lines.values() for line in part]}
         for lines in (baseline, system, references)
     ]
     [as_one] = paired_bootstrap(metric, joined[0], {"": joined[1]}, joined[2])[0].values()

@@ -121,6 +121,7 @@ def test_markup(text: str, expected: bool) -> None:
 
 def test_match_key_sees_through_case_punctuation_and_spaces() -> None:
     assert match_key("„Hallo“, Welt –") == match_key('"hallo" welt')
+    assert match_key("؟مرحبا، كيف") == match_key("مرحبا كيف")
     assert match_key("की") != match_key("का")
     assert match_key("?!") == b"?!"
     assert match_key("१।") == match_key("१")

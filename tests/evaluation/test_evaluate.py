@@ -57,7 +57,7 @@ def test_scores_every_capacity_in_every_direction(run):
         references = [
             pair[1] for pair in run.checkpoint().prepared.bitext("test", result.direction)
         ]
-        assert score(hypotheses, references) == result.scores
+        assert score(hypotheses, references, result.direction[-2:]) == result.scores
     low, high = report.of("low")[0], report.of("high")[0]
     assert 0 < low.parameters < high.parameters
 
@@ -69,6 +69,17 @@ def test_second_call_decodes_nothing(run, decoded):
     assert len(decoded) == 6
     evaluate_quietly(run, force=True, capacities=["low"])
     assert len(decoded) == 9
+
+
+def test_nothing_is_decoded_that_cannot_be_scored(run, decoded, monkeypatch):
+    def missing(language):
+        if language == "hi":
+            raise UserError("hi: no tokenizer")
+
+    monkeypatch.setattr("tsjt_ds.evaluation.evaluate.bleu_metric", missing)
+    with pytest.raises(UserError, match="hi: no tokenizer"):
+        evaluate_quietly(run)
+    assert not decoded
 
 
 def test_resumes_with_the_direction_that_is_missing(run, decoded):

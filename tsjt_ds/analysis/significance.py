@@ -3,22 +3,26 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from statistics import fmean
 from typing import Any
 
 import numpy as np
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics import CHRF
 from sacrebleu.significance import _compute_p_value
+
+from tsjt_ds.config.corpora import languages_of
+from tsjt_ds.evaluation.scoring import bleu_metric
 
 RESAMPLES = 1000
 LEVEL = 0.05
 """A p-value below this is starred."""
 ALL = "all"
 """Stands for the mean over directions."""
-# Our hypotheses are detokenised; a final " ." is the model's own output, not a sign of tokens.
-METRICS: dict[str, Callable[..., Any]] = {"bleu": partial(BLEU, force=True), "chrf": CHRF}
-"""What makes the metric of each score that is tested."""
+METRICS: dict[str, Callable[[str, Sequence[Sequence[str]]], Any]] = {
+    "bleu": bleu_metric,
+    "chrf": lambda _, references: CHRF(references=references),
+}
+"""What makes the metric of each score that is tested, of a language and its references."""
 Lines = Mapping[str, Sequence[str]]
 """Segments by direction."""
 
@@ -47,23 +51,31 @@ def paired_bootstrap(
 
     Returns:
         p-values by system and direction, under :data:`ALL` that of the mean over directions, and
-        the test's signature with seed and resamples. Where a system is word for word the baseline
+        the test's signatures with seed and resamples. Where a system is word for word the baseline
         (to such a one the test gives the least p-value there is) there is none.
     """
+    signatures: list[str] = []
     theirs: dict[str, _Resampled] = {}
     ours: dict[str, dict[str, _Resampled]] = {system: {} for system in systems}
     for direction, lines in references.items():
-        metric, indices = METRICS[name](references=[list(lines)]), _indices(len(lines))
+        metric = METRICS[name](languages_of(direction)[1], [list(lines)])
+        indices = _indices(len(lines))
         theirs[direction] = _resampled(metric, baseline[direction], indices)
         for system, hypotheses in systems.items():
             same = hypotheses[direction] == baseline[direction]
             ours[system][direction] = (
                 theirs[direction] if same else _resampled(metric, hypotheses[direction], indices)
             )
+        signatures.append(_signature(metric))
+    found = {system: _p_values(parts, theirs) for system, parts in ours.items()}
+    return found, ", ".join(dict.fromkeys(signatures))
+
+
+def _signature(metric: Any) -> str:
     signature = metric.get_signature()
     signature.update("seed", _seed())
     signature.update("bs", RESAMPLES)
-    return {system: _p_values(found, theirs) for system, found in ours.items()}, str(signature)
+    return str(signature)
 
 
 def _seed() -> str:

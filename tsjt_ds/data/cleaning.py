@@ -41,9 +41,7 @@ _LONG_MARKS = regex.compile(r"(?<!\p{M})(\p{M}{30})\p{M}+")
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>|<!--|<!\[CDATA\[|<!DOCTYPE|<\?xml")
 _REFERENCE = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|([A-Za-z][A-Za-z0-9]{1,31}));")
 _ASCII_PUNCTUATION = (string.punctuation + " ").encode()
-_PUNCTUATION = re.compile(
-    "[\u00a1\u00ab\u00b7\u00bb\u00bf\u0964\u0965\u2010-\u2027\u2030-\u205e\u3000-\u303f\uff00-\uff0f]+"
-)
+_PUNCTUATION = regex.compile(r"\p{P}+")
 
 
 def normalise(text: str) -> str:

@@ -15,7 +15,7 @@ from tsjt_ds.evaluation.decoding import SearchOptions, Translator
 from tsjt_ds.evaluation.groups import direction_groups
 from tsjt_ds.evaluation.report import Report, Sample
 from tsjt_ds.evaluation.results import DirectionResult, ResultStore, Settings
-from tsjt_ds.evaluation.scoring import score
+from tsjt_ds.evaluation.scoring import bleu_metric, score
 from tsjt_ds.export.average import Averager
 from tsjt_ds.export.checkpoint_choice import Which
 from tsjt_ds.export.current import current_export
@@ -90,6 +90,8 @@ class _Evaluation:
         self.max_segments = recipe.max_segments if limit is None else limit
         self.bitexts = self._bitexts()
         self.directions = list(self.bitexts)
+        for direction in self.directions:
+            bleu_metric(languages_of(direction)[1])  # Nothing is decoded that cannot be scored.
 
     def _checkpoint(self, capacity: str) -> TrainedCheckpoint:
         if not self.average:
@@ -135,7 +137,7 @@ class _Evaluation:
         hypotheses = self.store.hypotheses(result.capacity, result.direction)
         sources, references = [pair[0] for pair in bitext], [pair[1] for pair in bitext]
         if scores.chrfpp is None:
-            anew = score(hypotheses, references)
+            anew = score(hypotheses, references, languages_of(result.direction)[1])
             scores = replace(anew, comet=scores.comet, comet_model=scores.comet_model)
         if self.comet and scores.comet_model != self.comet.model:
             comet = self.comet(sources, hypotheses, references)
@@ -152,8 +154,9 @@ class _Evaluation:
         self, record: ExportRecord, direction: str, translator: Translator, settings: Settings
     ) -> None:
         bitext = self.bitexts[direction]
+        source, target = languages_of(direction)
         start = time.perf_counter()
-        hypotheses = translator.translate([pair[0] for pair in bitext], *languages_of(direction))
+        hypotheses = translator.translate([pair[0] for pair in bitext], source, target)
         seconds = time.perf_counter() - start
         result = DirectionResult(
             capacity=record.capacity,
@@ -161,7 +164,7 @@ class _Evaluation:
             parameters=record.parameters,
             segments=len(bitext),
             seconds=seconds,
-            scores=score(hypotheses, [pair[1] for pair in bitext]),
+            scores=score(hypotheses, [pair[1] for pair in bitext], target),
             settings=settings,
             tokens=translator.count_tokens(hypotheses),
         )

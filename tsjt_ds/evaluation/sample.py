@@ -37,8 +37,9 @@ def sample_bleu(
         for direction in run.recipe.data.trained_directions:
             bitext = checkpoint.prepared.bitext("dev", direction)[:segments]
             sources, references = zip(*bitext, strict=True)
-            hypotheses = translator.translate(sources, *languages_of(direction))
-            result[direction] = score(hypotheses, references).bleu
+            source, target = languages_of(direction)
+            hypotheses = translator.translate(sources, source, target)
+            result[direction] = score(hypotheses, references, target).bleu
     return result
 
 
