@@ -161,6 +161,21 @@ CONTRADICTIONS: list[tuple[dict[str, Any], int, str]] = [
         "scheduler.params.warmup_steps: unknown key (did you mean 'warmup_num_steps'?)",
     ),
     ({"scheduler": {"type": "WarmupDecayLR"}}, 1, "scheduler.params.total_num_steps: missing"),
+    (
+        {"scheduler": {"type": "WarmupDecayLR", "params": {"total_num_steps": 500}}},
+        1,
+        "warmup_num_steps: 1000, its default, is not below total_num_steps 500 (lower it)",
+    ),
+    (
+        {
+            "scheduler": {
+                "type": "WarmupCosineLR",
+                "params": {"total_num_steps": 9, "warmup_num_steps": 9},
+            }
+        },
+        1,
+        "scheduler.params.warmup_num_steps: 9 is not below total_num_steps 9 (lower it)",
+    ),
     ({"tsjt": {"pipeline": 2}}, 2, "zero_optimization.stage: 0 with tsjt.pipeline 2"),
     (
         {"tsjt": {"pipeline": 2}, "zero_optimization": {"stage": 2}},

@@ -20,6 +20,14 @@ SHARE = {
         "stages": [{"name": "joint", "steps": 9, "weights": HALF, "supervise": {"low": 0.5}}]
     }
 }
+SEPARATE = {
+    "schedule": {
+        "stages": [
+            {"name": "joint", "steps": 9, "weights": HALF},
+            {"name": "apart", "separate": {"low": 2, "high": 6}},
+        ]
+    }
+}
 
 
 @pytest.mark.parametrize(
@@ -49,3 +57,24 @@ def test_what_does_not_go_together_is_refused(
     with pytest.raises(UserError) as error:
         check_execution(recipe, config)
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", ["WarmupDecayLR", "WarmupCosineLR"])
+@pytest.mark.parametrize(
+    ("keys", "total", "steps"),
+    [({}, 100, None), ({}, 99, 100), (SEPARATE, 15, None), (SEPARATE, 14, 15)],
+)
+def test_a_scheduler_lasts_for_the_whole_schedule(
+    name: str, keys: dict[str, Any], total: int, steps: int | None
+) -> None:
+    scheduler = {"type": name, "params": {"total_num_steps": total, "warmup_num_steps": 1}}
+    config = deepspeed_config(World(Layout(), 0, torch.device("cpu")), scheduler=scheduler)
+    recipe = Recipe.model_validate(tiny_recipe().model_dump() | keys)
+    if steps is None:
+        check_execution(recipe, config)
+        return
+    with pytest.raises(UserError) as error:
+        check_execution(recipe, config)
+    line = f"scheduler.params.total_num_steps: {total} is below the {steps} steps of the schedule"
+    assert str(error.value).startswith(line)
+    assert "\n" not in str(error.value)

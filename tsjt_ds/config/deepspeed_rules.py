@@ -2,7 +2,15 @@
 
 from collections.abc import Iterator
 
-from tsjt_ds.config.deepspeed_sections import SCHEDULERS, AdamParams, DeepSpeedFile
+from pydantic import ValidationError
+
+from tsjt_ds.config.deepspeed_sections import (
+    SCHEDULERS,
+    AdamParams,
+    DeepSpeedFile,
+    WarmupCosineLR,
+    WarmupDecayLR,
+)
 from tsjt_ds.config.schema import Section, nearest, validate
 from tsjt_ds.errors import UserError
 
@@ -88,6 +96,24 @@ def _scheduler(file: DeepSpeedFile) -> Mistakes:
         yield f"scheduler.type: unknown scheduler {file.scheduler.type!r} ({remedy})"
         return
     yield from params_mistakes(section, file.scheduler.params, "scheduler.params")
+    yield from _warmup(section, file.scheduler.params)
+
+
+def _warmup(section: type[Section], params: dict[str, object]) -> Mistakes:
+    """A warm-up that leaves nothing of the schedule; its default is long for a short one."""
+    if not issubclass(section, WarmupDecayLR | WarmupCosineLR):
+        return
+    try:
+        scheduler = section.model_validate(params)
+    except ValidationError:
+        return
+    warmup, total = scheduler.warmup_num_steps, scheduler.total_num_steps
+    if warmup >= total:
+        default = "" if "warmup_num_steps" in params else ", its default,"
+        yield (
+            f"scheduler.params.warmup_num_steps: {warmup}{default} is not below total_num_steps "
+            f"{total} (lower it)"
+        )
 
 
 def _precision(file: DeepSpeedFile) -> Mistakes:

@@ -8,8 +8,8 @@ from tsjt_ds.errors import UserError
 
 
 def check_execution(recipe: Recipe, config: DeepSpeedConfig) -> None:
-    """Refuse diagnostics without whole gradients, ZeRO 3 over ranks that compute apart, and means
-    of more checkpoints than are kept.
+    """Refuse diagnostics without whole gradients, ZeRO 3 over ranks that compute apart, means of
+    more checkpoints than are kept, and a scheduler that is done before the training.
 
     Raises:
         UserError: one line for each mistake.
@@ -18,6 +18,7 @@ def check_execution(recipe: Recipe, config: DeepSpeedConfig) -> None:
         *_diagnostics(recipe, config),
         *_supervision(recipe, config),
         *_average(recipe, config),
+        *_scheduler(recipe, config),
     ]
     if mistakes:
         raise UserError("\n".join(mistakes))
@@ -54,4 +55,18 @@ def _average(recipe: Recipe, config: DeepSpeedConfig) -> Iterator[str]:
         yield (
             f"evaluation.average: {wanted} checkpoints, of which {kept} are kept (set "
             f"tsjt.keep_checkpoints to {wanted}, or average fewer)"
+        )
+
+
+def _scheduler(recipe: Recipe, config: DeepSpeedConfig) -> Iterator[str]:
+    """Behind its end the learning rate rests at 0, or at the cosine's floor."""
+    total = (config.raw.get("scheduler") or {}).get("params", {}).get("total_num_steps")
+    steps = recipe.schedule.steps
+    separate = recipe.schedule.separate_stage
+    if separate is not None:
+        steps += max(separate.separate.values())
+    if total is not None and total < steps:
+        yield (
+            f"scheduler.params.total_num_steps: {total} is below the {steps} steps of the "
+            "schedule, the rest of which would hardly train (set it to the steps, or to more)"
         )
