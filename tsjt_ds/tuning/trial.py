@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import tsjt_ds
-from tsjt_ds.config.overrides import DEEPSPEED_PREFIX
+from tsjt_ds.config.overrides import DEEPSPEED_PREFIX, split_overrides
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.engine.schedule import Schedule
 from tsjt_ds.errors import UserError
 from tsjt_ds.planning.stage_table import lines_of
-from tsjt_ds.tuning.candidate import Candidate
+from tsjt_ds.tuning.candidate import Candidate, configure
 
 SCRIPT = Path(tsjt_ds.__file__).parents[1] / "launchers" / "train.py"
 WARMUP_STEPS = 2
@@ -103,10 +103,18 @@ class Trials:
             "diagnostics={}",
         ]
         theirs = [*candidate.overrides, "tsjt.checkpoint_interval=1000000000"]
+        theirs += self._scheduler(candidate)
         overrides = [*self.overrides, *ours, *(DEEPSPEED_PREFIX + each for each in theirs)]
         files = ["--recipe", str(self.recipe_path), "--deepspeed_config", str(self.config_path)]
         sets = [word for override in overrides for word in ("--set", override)]
         return [*launcher, str(SCRIPT), *files, "--resume", "none", *sets]
+
+    def _scheduler(self, candidate: Candidate) -> list[str]:
+        """A scheduler's length is no part of the speed; a run may be longer than the schedule."""
+        _, theirs = split_overrides(self.overrides)
+        raw = configure(self.recipe, self.config_path, theirs, candidate).raw
+        params = (raw.get("scheduler") or {}).get("params", {})
+        return ["scheduler.params.total_num_steps=1000000000"] * ("total_num_steps" in params)
 
     def _short_stage(self) -> dict[str, Any]:
         """The stage alone, as it is away from the ends of its ramps."""
