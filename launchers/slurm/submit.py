@@ -218,6 +218,8 @@ def check_training(args: argparse.Namespace, config: Path, processes: int) -> Re
         raise UserError(
             f"{checked.recipe.prepared_path}: holds no prepared data (run `tsjt prepare`)"
         )
+    if checked.awaited:
+        raise UserError(f"teacher: {checked.awaited} (train it first)")
     return checked.recipe
 
 

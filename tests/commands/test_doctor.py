@@ -176,7 +176,7 @@ def test_mistakes_in_the_files(
     assert line_of(lines, "recipe").startswith("error    recipe: nowhere.yaml: ")
     missing = ("--set", "teacher.run=runs/none", "--set", "teacher.capacity=low")
     lines = doctor(capsys, "recipe.yaml", *missing, status=1)
-    assert line_of(lines, "teacher").startswith("error    teacher: runs/none/recipe.yaml: ")
+    assert line_of(lines, "teacher") == ("error    teacher: runs/none: no run yet (train it first)")
 
 
 def test_too_few_gpus_and_a_compiler(

@@ -117,6 +117,13 @@ def test_the_stages_of_every_line(directory: Path, capsys: pytest.CaptureFixture
     assert cells(weighted, "en-de") == ["100.0%"]
 
 
+def test_a_teacher_that_is_not_there_yet_is_a_note(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = plan(capsys, "--set", "teacher={run: runs/none, capacity: low}")
+    assert "note: runs/none: no run yet, so the teacher's FLOPs are left out\n" in text
+
+
 def test_change_points_and_every_step(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def steps(text: str) -> dict[str, list[str]]:
         table = next(block for block in text.split("\n\n") if block.startswith("step "))

@@ -151,6 +151,9 @@ def test_all_that_is_wrong_is_told_before_anything_is_submitted(
     write_config(digits / "a.json", 2)
     assert submit.main([*arguments, "--set", elsewhere]) == 1
     assert "holds no prepared data (run `tsjt prepare`)" in capsys.readouterr().err
+    teacher = "teacher={run: runs/none, capacity: high}"
+    assert submit.main([*arguments, "--set", teacher]) == 1
+    assert "error: teacher: runs/none: no run yet (train it first)" in capsys.readouterr().err
 
 
 def test_without_slurm(

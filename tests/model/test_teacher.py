@@ -21,7 +21,8 @@ from tsjt_ds.model.batch import PackedBatch
 from tsjt_ds.model.composite import Composite, CompositeModel
 from tsjt_ds.model.cost import layer_flops
 from tsjt_ds.model.step import ConsistencyTerm, StepContext
-from tsjt_ds.model.teacher import FrozenTeacher, check_teacher, load_teacher
+from tsjt_ds.model.teacher import FrozenTeacher, load_teacher
+from tsjt_ds.model.teacher_run import check_teacher
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.layout import Layout
 

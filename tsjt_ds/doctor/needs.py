@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig
-from tsjt_ds.config.recipe import Recipe, load_recipe
+from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.data.corpora import check_files
 from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.doctor.communication import TorchFacts
@@ -16,7 +16,7 @@ from tsjt_ds.doctor.gpus import BF16_CAPABILITY, Gpu
 from tsjt_ds.doctor.machine import thread_findings
 from tsjt_ds.errors import UserError
 from tsjt_ds.limits import cores
-from tsjt_ds.planning.checks import check
+from tsjt_ds.planning.checks import Checked, check
 
 
 def run_findings(
@@ -44,7 +44,7 @@ def run_findings(
     files = " with ".join(str(path) for path in (recipe_path, config_path) if path)
     yield Finding("ok", "recipe", f"{files}: no mistakes")
     yield from _data(recipe_path, recipe, checked.prepared)
-    yield from _teacher(recipe)
+    yield from _teacher(checked)
     yield from disk_findings(recipe, is_prepared=checked.prepared is not None)
     if config is not None:
         yield from _execution(recipe, config, facts, found)
@@ -66,15 +66,12 @@ def _data(recipe_path: Path, recipe: Recipe, data: PreparedData | None) -> Itera
         yield from errors_of("data", mistakes)
 
 
-def _teacher(recipe: Recipe) -> Iterator[Finding]:
+def _teacher(checked: Checked) -> Iterator[Finding]:
     """The frozen teacher's run, where the recipe names one."""
-    if recipe.teacher is None:
-        return
-    try:
-        load_recipe(Path(recipe.teacher.run, "recipe.yaml"))
-        yield Finding("ok", "teacher", f"{recipe.teacher.run}: a run is there")
-    except UserError as mistakes:
-        yield from errors_of("teacher", mistakes)
+    if checked.awaited:
+        yield Finding("error", "teacher", checked.awaited, "train it first")
+    elif checked.recipe.teacher is not None:
+        yield Finding("ok", "teacher", f"{checked.recipe.teacher.run}: a run is there")
 
 
 def _execution(

@@ -133,7 +133,7 @@ def _check(args: argparse.Namespace) -> tuple[Recipe, DeepSpeedConfig, PreparedD
             prepared = PreparedData.open(recipe.prepared_path)
             prepared.check(recipe)
             if config is not None and recipe.teacher is not None:
-                from tsjt_ds.model.teacher import check_teacher
+                from tsjt_ds.model.teacher_run import check_teacher
 
                 check_teacher(recipe, prepared, config.tsjt.tensor)
         with collector.collect():

@@ -1,21 +1,19 @@
 """The recipe's frozen teacher: a capacity of a finished run."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tsjt_ds.config.recipe import Recipe, TeacherConfig
-from tsjt_ds.data.prepared import TOKENIZER, PreparedData, read_manifest
+from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.engine.checkpoint_tensors import WEIGHT, load_tensors
 from tsjt_ds.errors import UserError
-from tsjt_ds.export.run import Run
 from tsjt_ds.model.batch import PackedBatch
 from tsjt_ds.model.composite import Composite, CompositeModel
 from tsjt_ds.model.cost import layer_flops
 from tsjt_ds.model.streams import Streams
-from tsjt_ds.model.wiring import block_sizes
+from tsjt_ds.model.teacher_run import find_teacher
 from tsjt_ds.parallel.groups import World, on_main_rank
 from tsjt_ds.parallel.slices import TensorSlices
 
@@ -70,13 +68,14 @@ def load_teacher(recipe: Recipe, prepared: PreparedData, world: World) -> Frozen
     Its network is loaded on the ranks of the last pipeline stage, cut like the trained one.
 
     Raises:
-        UserError: see :func:`check_teacher`; or the checkpoint cannot be read any more.
+        UserError: see :func:`tsjt_ds.model.teacher_run.check_teacher`; or the checkpoint cannot be
+            read any more.
     """
     config = recipe.teacher
     if config is None:
         return None
     tensor = world.layout.tensor
-    run, checkpoint = on_main_rank(world, lambda: _find(config, recipe, prepared, tensor))
+    run, checkpoint = on_main_rank(world, lambda: find_teacher(config, recipe, prepared, tensor))
     composite = Composite(run.recipe.model_copy(update={"data": recipe.data}))
     model = None
     if world.coordinates.pipeline + 1 == world.layout.pipeline:
@@ -84,62 +83,6 @@ def load_teacher(recipe: Recipe, prepared: PreparedData, world: World) -> Frozen
         _load(model, checkpoint)
         model.to(world.device)
     return FrozenTeacher(composite.recipe, config.capacity, model)
-
-
-def check_teacher(recipe: Recipe, prepared: PreparedData, tensor: int) -> None:
-    """Check that the recipe's teacher, if it has one, is there and fits.
-
-    Args:
-        recipe: what is trained.
-        prepared: the training's data.
-        tensor: the tensor degree.
-
-    Raises:
-        UserError: there is no such run, capacity or sound checkpoint, or another tokenizer, or the
-            tensor degree does not cut it.
-    """
-    if recipe.teacher is not None:
-        _find(recipe.teacher, recipe, prepared, tensor)
-
-
-def _find(
-    config: TeacherConfig, recipe: Recipe, prepared: PreparedData, tensor: int
-) -> tuple[Run, Path]:
-    """The teacher's run and checkpoint: the one that evaluation would read."""
-    try:
-        run = Run.open(Path(config.run))
-        run.check_capacity(config.capacity)
-        mistakes = [*_misfits(run, recipe, prepared, tensor)]
-        if mistakes:
-            raise UserError(f"{run.path}: {mistakes[0]}")
-        return run, run.checkpoint(capacity=config.capacity).path
-    except UserError as error:
-        raise UserError(f"teacher: {error}") from None
-
-
-def _misfits(run: Run, recipe: Recipe, prepared: PreparedData, tensor: int) -> Iterator[str]:
-    theirs = read_manifest(run.recipe.prepared_path)
-    if theirs.files[TOKENIZER].sha256 != prepared.manifest.files[TOKENIZER].sha256:
-        yield (
-            f"was trained with another tokenizer than that of {prepared.directory} (prepare with "
-            f"tokenizer.reuse {run.recipe.prepared_path}, or name another teacher)"
-        )
-    vocab_size = run.recipe.tokenizer.vocab_size
-    if vocab_size != recipe.tokenizer.vocab_size:
-        yield (
-            f"has {vocab_size} tokens, not {recipe.tokenizer.vocab_size} (make "
-            "tokenizer.vocab_size the same)"
-        )
-    model = run.recipe.model
-    for key, value in (
-        ("attention_heads", model.attention_heads),
-        *(("feed-forward columns", size) for size in block_sizes(model)),
-    ):
-        if value % tensor:
-            yield (
-                f"tsjt.tensor {tensor} does not divide its {key}, {value} (change the degree, or "
-                "name another teacher)"
-            )
 
 
 def _load(model: CompositeModel, checkpoint: Path) -> None:

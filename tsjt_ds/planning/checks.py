@@ -13,6 +13,7 @@ from tsjt_ds.config.run_files import load_run_files
 from tsjt_ds.data.prepared import MANIFEST, PreparedData
 from tsjt_ds.engine.run_directory import check_run_directory
 from tsjt_ds.errors import Collector, UserError
+from tsjt_ds.model.teacher_run import teacher_ahead
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,17 @@ class Checked:
     recipe: Recipe
     config: DeepSpeedConfig | None
     prepared: PreparedData | None
+    teacher: Recipe | None
+    """The recipe of the frozen teacher's run, if there is one already."""
+    awaited: str
+    """What the frozen teacher lacks still, so that training would not start; empty: nothing."""
 
 
 def check(
     recipe_path: Path, config_path: Path | None, overrides: list[str], processes: int | None
 ) -> Checked:
-    """Read and check a recipe, its DeepSpeed file, and the data and run directory if there.
+    """Read and check a recipe, its DeepSpeed file, and the data, the teacher and the run directory
+    if there.
 
     Args:
         recipe_path: the recipe.
@@ -39,7 +45,8 @@ def check(
         UserError: one line for each mistake, all of them at once.
     """
     collector = Collector()
-    recipe = config = prepared = None
+    recipe = config = prepared = teacher = None
+    awaited = ""
     ours, theirs = split_overrides(overrides)
     if config_path is not None:
         world_size = processes or fewest_processes(config_path, theirs)
@@ -58,9 +65,13 @@ def check(
         with collector.collect():
             prepared = PreparedData.open(recipe.prepared_path)
             prepared.check(recipe)
+    if recipe is not None:
+        with collector.collect():
+            tensor = config.tsjt.tensor if config is not None else 1
+            teacher, awaited = teacher_ahead(recipe, prepared, tensor)
     collector.tell()
     assert recipe is not None
-    return Checked(recipe, config, prepared)
+    return Checked(recipe, config, prepared, teacher, awaited)
 
 
 def fewest_processes(config_path: Path, overrides: list[str]) -> int:

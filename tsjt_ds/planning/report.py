@@ -1,10 +1,7 @@
 """The plan of a run as text: one block a question. Imports no torch."""
 
-from pathlib import Path
-
 from tsjt_ds.config.deepspeed import DeepSpeedConfig
-from tsjt_ds.config.recipe import Recipe, load_recipe
-from tsjt_ds.errors import UserError
+from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.model.parameters import capacity_parameters, composite_parameters
 from tsjt_ds.parallel.layout import Layout
 from tsjt_ds.planning.checks import Checked
@@ -26,7 +23,7 @@ def plan_text(checked: Checked, every_step: bool, cluster: Cluster | None = None
         UserError: the prepared data is damaged.
     """
     recipe, config = checked.recipe, checked.config
-    teacher, notes = _teacher(recipe)
+    teacher, notes = checked.teacher, _teacher_notes(checked)
     cost, lines = RowCost(recipe, teacher), lines_of(recipe)
     micro_batches = config.accumulation * config.data_parallel if config else 0
     blocks = [
@@ -54,14 +51,11 @@ def plan_text(checked: Checked, every_step: bool, cluster: Cluster | None = None
     return "\n\n".join(blocks) + "\n"
 
 
-def _teacher(recipe: Recipe) -> tuple[Recipe | None, list[str]]:
-    """The recipe of the frozen teacher's run, and what is to be noted about it."""
-    if recipe.teacher is None:
-        return None, []
-    try:
-        return load_recipe(Path(recipe.teacher.run, "recipe.yaml")), []
-    except UserError:
-        return None, [f"{recipe.teacher.run}: no run yet, so the teacher's FLOPs are left out"]
+def _teacher_notes(checked: Checked) -> list[str]:
+    if not checked.awaited:
+        return []
+    known = ", which training needs" if checked.teacher else ", so the teacher's FLOPs are left out"
+    return [checked.awaited + known]
 
 
 def _heading(recipe: Recipe, config: DeepSpeedConfig | None) -> str:
