@@ -1,17 +1,21 @@
 """The search: what is dropped and why, what is run, what is written."""
 
+import dataclasses
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.model.test_teacher import student, write_run
 from tests.tiny import tiny_recipe
 from tsjt_ds.config.overrides import apply_overrides
-from tsjt_ds.config.recipe import Recipe
-from tsjt_ds.errors import UserError
+from tsjt_ds.config.recipe import Recipe, load_recipe
+from tsjt_ds.config.run_files import load_run_files
+from tsjt_ds.errors import Collector, UserError
 from tsjt_ds.planning.cluster import Cluster
 from tsjt_ds.tuning import tune as tuning
 from tsjt_ds.tuning.candidate import Candidate, candidate_of, candidates, configure
@@ -122,6 +126,66 @@ def test_by_prediction_alone(files: tuple[Path, Path]) -> None:
     with pytest.raises(UserError, match=r"tuned.json: exists .give --overwrite"):
         tune(request_of(files, best=0), said.append)
     tune(request_of(files, best=0, overwrite=True), said.append)
+
+
+@pytest.fixture
+def taught(files: tuple[Path, Path], tmp_path: Path) -> Path:
+    """The run of a frozen teacher, and a recipe whose last stage it teaches."""
+    run = write_run(tmp_path / "teacher")
+    values = student(run).model_dump(mode="json")
+    values["data"]["prepared"] = "nowhere"
+    (stage,) = values["schedule"]["stages"]
+    values["schedule"]["stages"] = [{**stage, "name": "before", "consistency": []}, stage]
+    files[0].write_text(yaml.safe_dump(values))
+    return run
+
+
+def test_a_frozen_teacher_counts(files: tuple[Path, Path], taught: Path) -> None:
+    alone = search_of(files)
+    both = dataclasses.replace(alone, teacher=load_recipe(taught / "recipe.yaml"))
+    winner = tune(request_of(files, best=0), print).winner
+    assert winner == both.judge(winner.candidate, both.predict(winner.candidate))
+    without = alone.judge(winner.candidate, alone.predict(winner.candidate))
+    assert winner.peak_bytes > without.peak_bytes
+
+
+def test_runs_are_of_the_stage_that_a_teacher_makes_expensive(
+    files: tuple[Path, Path],
+    taught: Path,
+    fake_runs: list[Candidate],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stages = set()
+    real = Trials.run
+
+    def run(self: Trials, candidate: Candidate) -> Outcome:
+        stages.add(self.stage)
+        return real(self, candidate)
+
+    monkeypatch.setattr(Trials, "run", run)
+    tune(request_of(files, best=1), print)
+    assert stages == {"joint/joint"}
+
+
+def test_without_the_teachers_run_there_is_prediction_alone(
+    files: tuple[Path, Path], taught: Path
+) -> None:
+    shutil.rmtree(taught)
+    said: list[str] = []
+    tune(request_of(files, best=0), said.append)
+    assert said[1].startswith(f"note: {taught}: no run yet, so the teacher's memory and FLOPs are")
+
+
+def test_a_run_is_not_longer_than_the_scheduler(files: tuple[Path, Path]) -> None:
+    params = {"total_num_steps": 100, "warmup_num_steps": 10}
+    scheduler = {"type": "WarmupDecayLR", "params": params}
+    files[1].write_text(json.dumps({**DEEPSPEED, "scheduler": scheduler}))
+    trials = Trials(search_of(files).recipe, *files, [], "joint/joint", steps=200, timeout=1.0)
+    command = trials.command(Candidate(2, 1, 1, 2, 4, 1), Path("somewhere"))
+    overrides = [after for word, after in itertools.pairwise(command) if word == "--set"]
+    collector = Collector()
+    load_run_files(*files, overrides, 2, collector)
+    collector.tell()
 
 
 @pytest.fixture

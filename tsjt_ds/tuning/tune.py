@@ -10,9 +10,8 @@ from typing import Any
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig
 from tsjt_ds.config.overrides import apply_overrides, split_overrides
-from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.errors import UserError
-from tsjt_ds.planning.checks import check
+from tsjt_ds.planning.checks import Checked, check
 from tsjt_ds.planning.cluster import Cluster, PeakFlops
 from tsjt_ds.planning.load import heaviest, loads_of
 from tsjt_ds.tuning.candidate import Candidate, candidate_of
@@ -65,16 +64,18 @@ def tune(request: Request, say: Callable[[str], None]) -> Found:
     """
     if request.output.exists() and not request.overwrite:
         raise UserError(f"{request.output}: exists (give --overwrite, or another --output)")
-    recipe, config = _checked(request)
+    checked, config = _checked(request)
     cluster = request.cluster or this_machine(request.processes)
     _, theirs = split_overrides(request.overrides)
-    search = Search(recipe, None, request.config, theirs, cluster)
+    search = Search(checked.recipe, checked.teacher, request.config, theirs, cluster)
     ranking = search.rank(request.processes, config.rows_per_step)
     say(_summary(ranking, cluster))
+    if checked.awaited:
+        say(f"note: {checked.awaited}, so the teacher's memory and FLOPs are not counted")
     request.output.parent.mkdir(parents=True, exist_ok=True)
     given = search.judge(candidate_of(config), search.predict(candidate_of(config)))
     chosen = _chosen(ranking, given, request.best)
-    outcomes = _run(request, recipe, chosen, say)
+    outcomes = _run(request, search, chosen, say)
     winner = _winner(ranking, chosen, outcomes)
     rows = table_rows(ranking, outcomes, given.candidate)
     write_table(request.beside("tsv"), rows)
@@ -103,7 +104,7 @@ def this_machine(processes: int) -> Cluster:
     )
 
 
-def _checked(request: Request) -> tuple[Recipe, DeepSpeedConfig]:
+def _checked(request: Request) -> tuple[Checked, DeepSpeedConfig]:
     checked = check(request.recipe, request.config, request.overrides, request.processes)
     assert checked.config is not None
     if request.best:
@@ -113,7 +114,12 @@ def _checked(request: Request) -> tuple[Recipe, DeepSpeedConfig]:
                 f"{checked.recipe.prepared_path}: holds no prepared data (run `tsjt prepare`, or "
                 "give --best 0 to go by prediction alone)"
             )
-    return checked.recipe, checked.config
+        if checked.awaited:
+            raise UserError(
+                f"teacher: {checked.awaited} (train it first, or give --best 0 to go by "
+                "prediction alone)"
+            )
+    return checked, checked.config
 
 
 def _summary(ranking: Ranking, cluster: Cluster) -> str:
@@ -148,8 +154,9 @@ def _in_turns(ranked: list[Ranked]) -> list[Ranked]:
 
 
 def _run(
-    request: Request, recipe: Recipe, chosen: list[Ranked], say: Callable[[str], None]
+    request: Request, search: Search, chosen: list[Ranked], say: Callable[[str], None]
 ) -> dict[Candidate, Outcome]:
+    recipe = search.recipe
     setting = {
         "recipe": recipe.model_dump(exclude={"name", "run_directory"}),
         "config": request.config.read_text(encoding="utf-8"),
@@ -157,7 +164,7 @@ def _run(
         "steps": request.steps,
     }
     journal = Journal(request.beside("jsonl"), setting)
-    stage = heaviest(loads_of(recipe, None)).name
+    stage = heaviest(loads_of(recipe, search.teacher)).name
     trials = Trials(
         recipe,
         request.recipe,
