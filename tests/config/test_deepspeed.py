@@ -1,3 +1,4 @@
+import inspect
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig, for_device, load_deepspeed_config
 from tsjt_ds.config.deepspeed_sections import REFUSED_KEYS, DeepSpeedFile, InverseSqrt, ZeroSection
+from tsjt_ds.config.optimizer_params import TORCH_OPTIMIZERS, params_section
 from tsjt_ds.errors import UserError
 
 SHIPPED = Path(__file__).parents[2] / "ds_configs"
@@ -135,6 +137,7 @@ def test_missing_batch_keys_are_derived_as_deepspeed_does(
     assert ours.accumulation == theirs.gradient_accumulation_steps
 
 
+OFFLOAD = {"zero_optimization": {"stage": 1, "offload_optimizer": {"device": "cpu"}}}
 CONTRADICTIONS: list[tuple[dict[str, Any], int, str]] = [
     ({"optimiser": {}}, 1, "optimiser: unknown key (did you mean 'optimizer'?)"),
     ({"zero_optimization": {"stag": 1}}, 1, "zero_optimization.stag: unknown key (did you mean"),
@@ -148,6 +151,27 @@ CONTRADICTIONS: list[tuple[dict[str, Any], int, str]] = [
     ({"optimizer": {"type": "Adam", "parms": {}}}, 1, "optimizer.parms: unknown key (did you mean"),
     ({"optimizer": {"type": "AdamW", "params": {"max_grad_norm": 1}}}, 1, "gradient_clipping"),
     ({"optimizer": {"type": "AdamW", "params": {"fused": True}}}, 1, "needs torch_adam: true"),
+    (
+        {"optimizer": {"type": "Lion", "params": {"learning_rate": 1e-3}}},
+        1,
+        "optimizer.params.learning_rate: unknown key (known: betas, lr, set_grad_none, weight_dec",
+    ),
+    (
+        {"optimizer": {"type": "lion", "params": {"set_grad_none": True}}, **OFFLOAD},
+        1,
+        "optimizer.params.set_grad_none: unknown key (known: betas, fp32_optimizer_states, lr",
+    ),
+    (
+        {"optimizer": {"type": "SGD", "params": {"lr": "high"}}},
+        1,
+        "optimizer.params.lr: input should be a valid number, unable to parse string",
+    ),
+    (
+        {"optimizer": {"type": "SGD", "params": {"nesterov": True}}},
+        1,
+        "optimizer.params.nesterov: needs momentum, and no dampening (set",
+    ),
+    ({"optimizer": {"type": "RMSprop", "params": {"mometum": 0.9}}}, 1, "mean 'momentum'?"),
     ({"optimizer": None}, 1, "optimizer: missing"),
     (
         {"optimizer": {"type": "SGD", "params": {"lr": 1}}, "zero_optimization": {"stage": 1}},
@@ -360,3 +384,32 @@ def test_known_keys_are_deepspeeds() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in source)
     for key in DeepSpeedFile.model_fields.keys() - {"tsjt"}:
         assert f'"{key}"' in text or f"'{key}'" in text
+
+
+def test_optimizer_params_are_those_of_the_optimizer() -> None:
+    import torch
+    from deepspeed.ops.adagrad import DeepSpeedCPUAdagrad
+    from deepspeed.ops.lamb import FusedLamb
+    from deepspeed.ops.lion import DeepSpeedCPULion, FusedLion
+
+    theirs = {name: getattr(torch.optim, name) for name in (*TORCH_OPTIMIZERS, "Adagrad")}
+    theirs |= {"lamb": FusedLamb, "Lion": FusedLion}
+    pairs = [(params_section(name, is_offloaded=False), known) for name, known in theirs.items()]
+    pairs.append((params_section("Adagrad", is_offloaded=True), DeepSpeedCPUAdagrad))
+    pairs.append((params_section("Lion", is_offloaded=True), DeepSpeedCPULion))
+    for section, optimizer in pairs:
+        assert section is not None
+        keys = set(inspect.signature(optimizer).parameters)
+        keys -= {"params", "model_params", "max_grad_norm"}
+        assert set(section.model_fields) == keys, optimizer
+
+
+@pytest.mark.parametrize("name", TORCH_OPTIMIZERS)
+def test_torchs_optimizers_take_their_params(tmp_path: Path, name: str) -> None:
+    import torch
+
+    params = {"lr": "5e-4", "weight_decay": 0.1, "foreach": False}
+    raw = load(tmp_path, {"optimizer": {"type": name, "params": params}}).raw
+    optimizer = getattr(torch.optim, name)
+    built = optimizer([torch.nn.Parameter(torch.zeros(2))], **raw["optimizer"]["params"])
+    assert built.param_groups[0]["lr"] == 5e-4

@@ -21,11 +21,11 @@ from tsjt_ds.config.deepspeed_rules import (
 from tsjt_ds.config.deepspeed_sections import (
     REFUSED_KEYS,
     SCHEDULERS,
-    AdamParams,
     DeepSpeedFile,
     InverseSqrt,
     TsjtSection,
 )
+from tsjt_ds.config.optimizer_params import params_section
 from tsjt_ds.config.overrides import apply_overrides
 from tsjt_ds.config.schema import Section, validate
 from tsjt_ds.errors import UserError
@@ -222,8 +222,10 @@ def _raw(
     raw["train_batch_size"] = micro_batch * accumulation * data_parallel
     raw["train_micro_batch_size_per_gpu"] = micro_batch
     raw["gradient_accumulation_steps"] = accumulation
-    if file.optimizer is not None and file.optimizer.type.lower() in ADAM:
-        raw["optimizer"]["params"] = _given(AdamParams.model_validate(file.optimizer.params))
+    assert file.optimizer is not None
+    params = params_section(file.optimizer.type, file.offloads_optimizer)
+    assert params is not None
+    raw["optimizer"]["params"] = _given(params.model_validate(file.optimizer.params))
     if _inverse_sqrt(file) is not None:
         del raw["scheduler"]
     elif file.scheduler is not None:

@@ -6,10 +6,15 @@ from pydantic import ValidationError
 
 from tsjt_ds.config.deepspeed_sections import (
     SCHEDULERS,
-    AdamParams,
     DeepSpeedFile,
     WarmupCosineLR,
     WarmupDecayLR,
+)
+from tsjt_ds.config.optimizer_params import (
+    DEEPSPEED_OPTIMIZERS,
+    TORCH_OPTIMIZERS,
+    AdamParams,
+    params_section,
 )
 from tsjt_ds.config.schema import Section, nearest, validate
 from tsjt_ds.errors import UserError
@@ -18,12 +23,6 @@ Mistakes = Iterator[str]
 """Lines ``key.path: what (remedy)``."""
 
 ADAM = ("adam", "adamw")
-DEEPSPEED_OPTIMIZERS = ("Adam", "AdamW", "Adagrad", "Lamb", "Lion")
-"""Named without regard to case (deepspeed 0.19.8, runtime/engine.py _configure_basic_optimizer).
-Left out: Muon and the mu-optimizers, which need every parameter marked."""
-TORCH_OPTIMIZERS = ("ASGD", "Adadelta", "Adafactor", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD")
-"""Other names of torch.optim, case as written. Left out: LBFGS and SparseAdam, which cannot work
-here."""
 TESTED_WITH_ZERO = ("adam", "adamw", "adagrad", "lion")
 """deepspeed 0.19.8, runtime/zero/utils.py ZERO_SUPPORTED_OPTIMIZERS."""
 OF_WHOLE_TENSORS = ("lamb", "adafactor")
@@ -54,8 +53,8 @@ def _optimizer(file: DeepSpeedFile) -> Mistakes:
         yield 'optimizer: missing (add e.g. {"type": "AdamW", "params": {"lr": 5e-4}})'
         return
     name = optimizer.type
-    own = {known.lower() for known in DEEPSPEED_OPTIMIZERS}
-    if name.lower() not in own and name not in TORCH_OPTIMIZERS:
+    section = params_section(name, file.offloads_optimizer)
+    if section is None:
         remedy = nearest(name, [*DEEPSPEED_OPTIMIZERS, *TORCH_OPTIMIZERS])
         yield f"optimizer.type: unknown optimizer {name!r} ({remedy})"
     elif (
@@ -74,12 +73,13 @@ def _optimizer(file: DeepSpeedFile) -> Mistakes:
         )
     if "max_grad_norm" in optimizer.params:
         yield "optimizer.params.max_grad_norm: DeepSpeed refuses it (use gradient_clipping)"
-    elif name.lower() in ADAM:
-        yield from _adam(optimizer.params)
+    elif section is not None:
+        yield from params_mistakes(section, optimizer.params, "optimizer.params")
+        if section is AdamParams:
+            yield from _adam_switches(optimizer.params)
 
 
-def _adam(params: dict[str, object]) -> Mistakes:
-    yield from params_mistakes(AdamParams, params, "optimizer.params")
+def _adam_switches(params: dict[str, object]) -> Mistakes:
     torch_adam = bool(params.get("torch_adam"))
     for key in FUSED_ADAM_ONLY if torch_adam else TORCH_ADAM_ONLY:
         if key in params:
@@ -151,9 +151,8 @@ def _precision(file: DeepSpeedFile) -> Mistakes:
 
 def _is_bf16_optimizer(file: DeepSpeedFile) -> bool:
     """Whether DeepSpeed keeps fp32 gradients of bf16 weights in an optimizer made for it."""
-    offload = file.zero_optimization.offload_optimizer
-    stays = offload is None or offload.device == "none"
-    return file.bf16.enabled and file.data_types.grad_accum_dtype == "fp32" and stays
+    wide = file.data_types.grad_accum_dtype == "fp32"
+    return file.bf16.enabled and wide and not file.offloads_optimizer
 
 
 def _zero(file: DeepSpeedFile) -> Mistakes:

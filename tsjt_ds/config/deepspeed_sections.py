@@ -75,26 +75,6 @@ class OptimizerSection(Section):
     legacy_fusion: bool = False
 
 
-class AdamParams(Section):
-    """``optimizer.params`` of Adam and AdamW: DeepSpeed's switches and the optimizer's own."""
-
-    lr: Rate = 1e-3
-    betas: tuple[Beta, Beta] = (0.9, 0.999)
-    eps: Rate = 1e-8
-    weight_decay: Rate = 0.0
-    amsgrad: bool = False
-    torch_adam: bool = False
-    adam_w_mode: bool = True
-    fp32_optimizer_states: bool = True
-    bias_correction: bool = True
-    set_grad_none: bool = True
-    fused: bool | None = None
-    foreach: bool | None = None
-    maximize: bool = False
-    capturable: bool = False
-    differentiable: bool = False
-
-
 class SchedulerSection(Section):
     """``scheduler``; its params are checked by type."""
 
@@ -418,6 +398,12 @@ class DeepSpeedFile(Section):
     dataloader_drop_last: bool = False
     vocabulary_size: Positive | None = None
     log_level: str | None = None
+
+    @property
+    def offloads_optimizer(self) -> bool:
+        """Whether the optimizer's states are kept off the device."""
+        offload = self.zero_optimization.offload_optimizer
+        return offload is not None and offload.device != "none"
 
 
 REMOVED = "was removed from DeepSpeed 0.19 (delete this key)"
