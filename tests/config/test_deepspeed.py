@@ -277,7 +277,30 @@ CONTRADICTIONS: list[tuple[dict[str, Any], int, str]] = [
     ),
     ({"tsjt": {"pipeline": 2, "partition": [0, 3]}}, 2, "tsjt: partition [0, 3] does not cut 2"),
     ({"gradient_allreduce_op": "sum"}, 1, "gradient_allreduce_op: sum would multiply"),
-    ({"checkpoint": {"load_universal": True}}, 1, "checkpoint.load_universal: not supported"),
+    ({"checkpoint": {"load_universal": True}}, 1, "checkpoint: is for DeepSpeed's own"),
+    ({"checkpoint": {"writer": {"type": "FAST"}}}, 1, "checkpoint: is for DeepSpeed's own"),
+    ({"dataloader_drop_last": True}, 1, "dataloader_drop_last: would be ignored: the rows"),
+    (
+        {"zero_optimization": {"stage": 1, "elastic_checkpoint": True}},
+        1,
+        "zero_optimization.elastic_checkpoint: would be ignored",
+    ),
+    ({"zero_optimization": {"stage": 1, "zenflow": {}}}, 1, "zero_optimization.zenflow: fails on"),
+    (
+        {"data_types": {"param_dtype": "fp16"}},
+        1,
+        "data_types.param_dtype: fp16 contradicts the fp32",
+    ),
+    (
+        {"scheduler": {"type": "LRRangeTest", "params": {"lr_range_test_min_lr": [1e-3, 1e-4]}}},
+        1,
+        "scheduler.params.lr_range_test_min_lr: a list goes by parameter group",
+    ),
+    (
+        {"scheduler": {"type": "WarmupLR", "params": {"warmup_max_lr": [1e-3]}}},
+        1,
+        "scheduler.params.warmup_max_lr: a list goes by parameter group",
+    ),
     ({"tsjt": {"tensor": 2}}, 3, "tsjt: pipeline 1 × tensor 2 does not divide the number of"),
     ({"tsjt": {"tensor": 4}}, 2, "tsjt: pipeline 1 × tensor 4 does not divide the number of"),
     (

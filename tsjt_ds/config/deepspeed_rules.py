@@ -121,6 +121,12 @@ def _precision(file: DeepSpeedFile) -> Mistakes:
         yield "fp16.enabled: bf16 is enabled too (disable one of the two)"
     stage = file.zero_optimization.stage
     model = "fp16" if file.fp16.enabled else "bf16" if file.bf16.enabled else "fp32"
+    wanted = file.data_types.param_dtype
+    if wanted is not None and wanted != model:
+        yield (
+            f"data_types.param_dtype: {wanted} contradicts the {model} that fp16.enabled and "
+            "bf16.enabled make (delete this key)"
+        )
     accumulated = file.data_types.grad_accum_dtype or model
     if stage == 0 and model != "fp32":
         yield (
@@ -229,8 +235,10 @@ def _unsupported(file: DeepSpeedFile) -> Mistakes:
         ):
             if given:
                 yield f"{key}: DeepSpeed crashes on it with tsjt.pipeline > 1 (delete this key)"
-    if file.checkpoint.load_universal:
-        yield "checkpoint.load_universal: not supported (resume on the layout that wrote it)"
-    writer = file.checkpoint.writer
-    if writer is not None and writer.decoupled and file.tsjt.pipeline > 1:
-        yield "checkpoint.writer.decoupled: hangs with tsjt.pipeline > 1 (delete this key)"
+    if file.zero_optimization.elastic_checkpoint:
+        yield (
+            "zero_optimization.elastic_checkpoint: would be ignored: tsjt's own checkpoints load "
+            "in other layouts (delete this key)"
+        )
+    if file.zero_optimization.zenflow is not None:
+        yield "zero_optimization.zenflow: fails on this engine (delete this key)"

@@ -3,14 +3,14 @@
 Keys, types and ranges are those of deepspeed 0.19.8: ``runtime/config.py``,
 ``runtime/constants.py``, ``runtime/precision_config.py``, ``runtime/zero/config.py``,
 ``runtime/zero/offload_config.py``, ``runtime/lr_schedules.py``, ``monitor/config.py``,
-``runtime/model_checkpointing/constants.py``, ``profiling/constants.py``, ``utils/config.py``.
+``profiling/constants.py``, ``utils/config.py``.
 Defaults stand here only where a rule reads them; the rest are DeepSpeed's own, so that
 ``model_dump(exclude_unset=True)`` gives back what the user wrote.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tsjt_ds.config.schema import Section
 
@@ -22,6 +22,16 @@ Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Dtype = Literal["fp32", "fp16", "bf16"]
 Given = Any | None
 """A key whose value DeepSpeed checks itself; ``None`` where it is not given."""
+
+
+def _one_number(value: Any) -> Any:
+    if isinstance(value, list):
+        raise ValueError("a list goes by parameter group, which are the engine's (give one number)")
+    return value
+
+
+GroupRate = Annotated[float, BeforeValidator(_one_number)]
+"""DeepSpeed takes a list, too: one for each parameter group, however many the recipe makes."""
 
 
 class TsjtSection(Section):
@@ -85,7 +95,7 @@ class SchedulerSection(Section):
 class LRRangeTest(Section):
     """``scheduler.params`` of LRRangeTest."""
 
-    lr_range_test_min_lr: float | list[float] = 1e-3
+    lr_range_test_min_lr: GroupRate = 1e-3
     lr_range_test_step_size: Positive = 2000
     lr_range_test_step_rate: float = 1.0
     lr_range_test_staircase: bool = False
@@ -95,8 +105,8 @@ class LRRangeTest(Section):
 class OneCycle(Section):
     """``scheduler.params`` of OneCycle."""
 
-    cycle_min_lr: float | list[float]
-    cycle_max_lr: float | list[float]
+    cycle_min_lr: GroupRate
+    cycle_max_lr: GroupRate
     decay_lr_rate: float = 0.0
     cycle_first_step_size: Positive = 2000
     cycle_second_step_size: Positive | None = None
@@ -113,8 +123,8 @@ class OneCycle(Section):
 class WarmupLR(Section):
     """``scheduler.params`` of WarmupLR."""
 
-    warmup_min_lr: float | list[float] = 0.0
-    warmup_max_lr: float | list[float] | None = None
+    warmup_min_lr: GroupRate = 0.0
+    warmup_max_lr: GroupRate | None = None
     warmup_num_steps: Positive = 1000
     warmup_type: Literal["log", "linear"] = "log"
     last_batch_iteration: int = -1
@@ -275,35 +285,6 @@ class PipelineSection(Section):
     use_reentrant: bool | None = None
 
 
-class ParallelWrite(Section):
-    """``checkpoint.parallel_write``."""
-
-    pipeline_stage: bool = False
-
-
-class CheckpointWriter(Section):
-    """``checkpoint.writer``."""
-
-    type: str = "FAST"
-    io_buffer_size: Positive = 64 * 1024**2
-    io_buffer_double: bool = True
-    io_multiplier: Positive = 1
-    show_statistics: bool = False
-    data_parallel: str | None = None
-    decoupled: bool = False
-
-
-class CheckpointSection(Section):
-    """``checkpoint``."""
-
-    tag_validation: str = "Warn"
-    load_universal: bool = False
-    use_node_local_storage: bool = False
-    parallel_write: ParallelWrite = ParallelWrite()
-    checkpoint_serialization: bool = True
-    writer: CheckpointWriter | None = None
-
-
 class FlopsProfilerSection(Section):
     """``flops_profiler``."""
 
@@ -381,7 +362,6 @@ class DeepSpeedFile(Section):
     gradient_allreduce_op: Literal["mean", "sum"] = "mean"
     disable_allgather: bool = False
     pipeline: PipelineSection = PipelineSection()
-    checkpoint: CheckpointSection = CheckpointSection()
     aio: dict[str, Any] = {}
     timers: dict[str, Any] = {}
     steps_per_print: Positive | None = None
@@ -395,7 +375,6 @@ class DeepSpeedFile(Section):
     comet: CometSection = CometSection()
     dump_state: bool = False
     disable_python_gc: bool = False
-    dataloader_drop_last: bool = False
     vocabulary_size: Positive | None = None
     log_level: str | None = None
 
@@ -422,6 +401,8 @@ REFUSED_KEYS = {
     "hybrid_engine": "is for reinforcement learning (delete this key)",
     "weight_quantization": "is for inference (quantize the CTranslate2 export instead)",
     "compile": "would be ignored: the engine is never compiled (delete this key)",
+    "dataloader_drop_last": UNUSED,
+    "checkpoint": "is for DeepSpeed's own checkpoints, not tsjt's (use tsjt.checkpoint_interval)",
     "datastates_ckpt": "is not supported (use tsjt.checkpoint_interval)",
     "elasticity": "was removed from DeepSpeed 0.19 (set the batch keys for this world size)",
     "amp": "was removed from DeepSpeed 0.19 (use bf16.enabled)",
