@@ -35,6 +35,7 @@ def message(path: Path, *overrides: str) -> str:
 
 TERM = {"teacher": "high", "student": "low", "weight": 1.0}
 SEPARATE = {"name": "alone", "separate": {"low": 3, "high": 3}}
+LONG_ROWS = {"data__row_source_tokens": 2048, "data__row_target_tokens": 2048}
 STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
 
 
@@ -53,6 +54,10 @@ STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
         ({"model__attention_heads": 5}, "d_model 32 is not divisible by attention_heads 5"),
         ({"tokenizer__vocab_size": 63}, "tokenizer.vocab_size: 63 is no multiple of 8 (use 64)"),
         ({"data__max_segment_tokens": 30}, "30 and 2 tags do not fit a row of 24 tokens"),
+        (
+            {"data__max_segment_tokens": 1023, **LONG_ROWS},
+            "1023 and 2 tags are more than the 1024 positions that are decoded (lower it to 1022)",
+        ),
         ({"data__pairs": ["en-de", "en-de"]}, "a pair is named twice"),
         ({"data__directions": ["en-cs"]}, "direction 'en-cs' is of no pair in pairs"),
         ({"data__pairs": ["english"]}, "data.pairs.0: 'english' is no language pair (write"),
@@ -236,3 +241,7 @@ def test_dumped_and_loaded_is_the_same(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(dump_recipe(recipe))
     assert load_recipe(path) == recipe
+
+
+def test_a_segment_may_be_as_long_as_is_decoded(tmp_path: Path) -> None:
+    load_recipe(write(tmp_path / "r.yaml", data__max_segment_tokens=1022, **LONG_ROWS))

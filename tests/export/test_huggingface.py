@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -50,6 +51,7 @@ def test_written_weights_are_the_capacity(exported):
         assert torch.equal(loaded(input_ids=ids, decoder_input_ids=ids).logits, expected)
     assert record.parameters == sum(parameter.numel() for parameter in loaded.parameters())
     assert loaded.config.encoder_layers == 1
+    assert loaded.generation_config.max_length == 2 * run.recipe.data.max_segment_tokens + 20
     assert run.recipe.model.encoder_layers == 3
 
 
@@ -101,3 +103,11 @@ def test_a_dense_export_has_no_routing(exported):
     _, out, _, _ = exported
     assert not (out / "nllb_moe_routing.py").exists()
     assert "nllb_moe" not in (out / "README.md").read_text()
+
+
+def test_translations_are_never_longer_than_the_positions(exported):
+    run, _, _, _ = exported
+    data = run.recipe.data.model_copy(update={"max_segment_tokens": 1000})
+    longer = dataclasses.replace(run, recipe=run.recipe.model_copy(update={"data": data}))
+    model = load_capacity(longer, "low", run.checkpoint()).model
+    assert model.generation_config.max_length == model.config.max_position_embeddings == 1024

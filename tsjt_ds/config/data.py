@@ -21,6 +21,9 @@ SPLITS = ("train", "dev", "test")
 SEGMENT_TAGS = 2
 """Tokens that every segment has beside its text: the language's tag and ``</s>``."""
 
+MAX_POSITIONS = 1024
+"""Positions of an exported model, tags included: M2M-100's own number."""
+
 
 class DataConfig(Section):
     """Bitext, and how it becomes rows."""
@@ -64,6 +67,12 @@ class DataConfig(Section):
                 raise ValueError(f"direction {direction!r} is of no pair in pairs ({remedy})")
         self._check_corpora()
         self._check_sampling()
+        if self.max_segment_tokens + SEGMENT_TAGS > MAX_POSITIONS:
+            raise ValueError(
+                f"max_segment_tokens {self.max_segment_tokens} and {SEGMENT_TAGS} tags are more "
+                f"than the {MAX_POSITIONS} positions that are decoded (lower it to "
+                f"{MAX_POSITIONS - SEGMENT_TAGS})"
+            )
         shortest = min(self.row_source_tokens, self.row_target_tokens)
         if self.max_segment_tokens + SEGMENT_TAGS > shortest:
             raise ValueError(

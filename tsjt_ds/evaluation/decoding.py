@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from tsjt_ds.config.data import SEGMENT_TAGS
+from tsjt_ds.config.data import MAX_POSITIONS, SEGMENT_TAGS
 from tsjt_ds.data.tokenizer import EOS_ID, Tokenizer, language_tag
 from tsjt_ds.evaluation.search import CTranslate2Search, Hypothesis, Search, SearchOptions
-from tsjt_ds.export.record import HF_TOKENIZER_FILE, MAX_POSITIONS, TOKENIZER_FILE
+from tsjt_ds.export.record import HF_TOKENIZER_FILE, TOKENIZER_FILE
 
 
 @dataclass(frozen=True)

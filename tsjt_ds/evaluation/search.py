@@ -8,7 +8,7 @@ from typing import Protocol
 import ctranslate2
 
 from tsjt_ds.errors import UserError
-from tsjt_ds.export.record import NEVER_GENERATED
+from tsjt_ds.export.record import MAX_LENGTH_OFFSET, MAX_LENGTH_RATIO, NEVER_GENERATED
 from tsjt_ds.limits import cores
 
 
@@ -24,8 +24,8 @@ class SearchOptions:
     """Hypotheses given for each source, the best first; at most ``beam_size``."""
     batch_tokens: int = 2048
     """Source tokens decoded at once, padding included."""
-    max_length_ratio: float = 2.0
-    max_length_offset: int = 20
+    max_length_ratio: float = MAX_LENGTH_RATIO
+    max_length_offset: int = MAX_LENGTH_OFFSET
     """A target has at most ``max_length_ratio`` × source tokens + ``max_length_offset`` tokens."""
 
 

@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from tsjt_ds.config.data import MAX_POSITIONS
 from tsjt_ds.config.model import ModelConfig
 from tsjt_ds.data.tokenizer import BOS_ID, EOS_ID, PAD_ID
 from tsjt_ds.engine.checkpoint_tensors import load_weights
@@ -21,7 +22,7 @@ from tsjt_ds.errors import UserError
 from tsjt_ds.export.extract import capacity_state_dict
 from tsjt_ds.export.nllb_moe import nllb_moe_config, nllb_moe_state_dict
 from tsjt_ds.export.nllb_moe_routing import route_to_chosen_experts
-from tsjt_ds.export.record import MAX_POSITIONS, NEVER_GENERATED, ExportRecord
+from tsjt_ds.export.record import MAX_LENGTH_OFFSET, MAX_LENGTH_RATIO, NEVER_GENERATED, ExportRecord
 from tsjt_ds.export.run import Run, TrainedCheckpoint
 
 
@@ -67,6 +68,7 @@ def load_capacity(run: Run, capacity: str, checkpoint: TrainedCheckpoint) -> Tra
     )
     model.generation_config.num_beams = run.recipe.evaluation.beam_size
     model.generation_config.length_penalty = run.recipe.evaluation.length_penalty
+    model.generation_config.max_length = _max_length(run.recipe.data.max_segment_tokens)
     experts = run.recipe.model.capacities[capacity].experts
     return TrainedCapacity(model, experts, checkpoint.prepared.tokenizer_path, record)
 
@@ -99,9 +101,13 @@ def standalone_model(
         eos_token_id=EOS_ID,
         decoder_start_token_id=EOS_ID,
         suppress_tokens=list(NEVER_GENERATED),
-        max_length=256,
     )
     return result.eval()
+
+
+def _max_length(segment_tokens: int) -> int:
+    """The most tokens of a translation of the longest segments of training."""
+    return min(MAX_POSITIONS, int(MAX_LENGTH_RATIO * segment_tokens) + MAX_LENGTH_OFFSET)
 
 
 def _settings(model: ModelConfig, capacity: str, vocab_size: int) -> dict[str, Any]:

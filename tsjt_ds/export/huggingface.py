@@ -8,10 +8,11 @@ from sentencepiece import sentencepiece_model_pb2 as sentencepiece_proto
 from transformers.utils import logging as transformers_logging
 
 from tsjt_ds.config.corpora import languages_of
+from tsjt_ds.config.data import MAX_POSITIONS
 from tsjt_ds.export import nllb_moe_routing
 from tsjt_ds.export.capacity import TrainedCapacity
 from tsjt_ds.export.fast_tokenizer import CONTROL, fast_tokenizer, read_proto
-from tsjt_ds.export.record import HF_TOKENIZER_FILE, MAX_POSITIONS
+from tsjt_ds.export.record import HF_TOKENIZER_FILE
 
 CARD = """\
 # {capacity}: {directions}

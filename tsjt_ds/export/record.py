@@ -8,8 +8,10 @@ from tsjt_ds.data.tokenizer import BOS_ID, PAD_ID, UNK_ID
 from tsjt_ds.engine.checkpoint_files import MANIFEST, name_in_run
 from tsjt_ds.files import sha256_of
 
-MAX_POSITIONS = 1024
-"""Positions of an exported model, tags included: M2M-100's own number."""
+MAX_LENGTH_RATIO = 2.0
+MAX_LENGTH_OFFSET = 20
+"""A target has at most ``MAX_LENGTH_RATIO`` × source tokens + ``MAX_LENGTH_OFFSET`` tokens, unless
+the user says otherwise."""
 NEVER_GENERATED = (BOS_ID, PAD_ID, UNK_ID)
 """Transformers gives a generated ``<pad>`` no position, CTranslate2 gives it one."""
 RECORD_FILE = "export.json"
