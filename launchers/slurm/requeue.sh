@@ -22,8 +22,11 @@ train_or_requeue() {
     if grep -qs SIGUSR1 "$run/stopped.json"; then signalled=yes; fi
     # SLURM's own SIGTERM comes with scancel, and where it requeues the job itself.
     if [[ -e $run/stopped.json && $signalled && ! $cancelled && $status = 0 ]]; then
-        echo "stopped in time: requeueing job $SLURM_JOB_ID"
-        scontrol requeue "$SLURM_JOB_ID"
+        # An array's last task has the array's own job id, which would requeue every task.
+        local job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+        job=${job:-$SLURM_JOB_ID}
+        echo "stopped in time: requeueing job $job"
+        scontrol requeue "$job"
     fi
     exit "$status"
 }

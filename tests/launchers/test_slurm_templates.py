@@ -253,6 +253,21 @@ def test_when_a_job_is_requeued(
     assert (said.read_text().split() if said.exists() else []) == ["requeue", "7"] * requeued
 
 
+def test_an_array_requeues_the_task_alone(tmp_path: Path) -> None:
+    """The last task's SLURM_JOB_ID is that of the array."""
+    script = f"""
+    scontrol() {{ echo "$@" >requeued; }}
+    SLURM_JOB_ID=7 SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=2
+    mkdir run
+    source {shlex.quote(str(SLURM / "requeue.sh"))}
+    train_or_requeue run bash -c 'echo SIGUSR1 >run/stopped.json'
+    """
+    subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, timeout=60, check=True
+    )
+    assert (tmp_path / "requeued").read_text() == "requeue 7_2\n"
+
+
 def test_what_a_stopped_training_writes_is_what_the_batch_shell_reads(tmp_path: Path) -> None:
     from tsjt_ds.engine.checkpoint_files import STOPPED
     from tsjt_ds.engine.stop import STOP_FILE, StoppedEarly, record_stop
