@@ -1,6 +1,18 @@
 # shellcheck shell=bash
 # Sourced by the batch scripts: trains, and has SLURM start the job again if it was stopped in time.
 
+# resume_of RUN RESUME
+# What a start resumes from: RESUME, or RUN's newest checkpoint when SLURM starts the job again.
+resume_of() {
+    local manifests=("$1"/checkpoints/step-*/manifest.json)
+    # A job that a failing node ended before its first checkpoint begins as it was told to.
+    if [[ ${SLURM_RESTART_COUNT:-0} != 0 && -e ${manifests[0]} ]]; then
+        echo auto
+    else
+        echo "$2"
+    fi
+}
+
 # train_or_requeue RUN COMMAND...
 # SIGUSR1 to the batch shell (SLURM sends it ahead of the time limit; by hand: scancel --batch
 # --signal=USR1 JOB) or to the ranks stops the training behind a checkpoint and requeues the job.
