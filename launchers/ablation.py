@@ -128,10 +128,13 @@ def make_plan(args: argparse.Namespace) -> AblationPlan:
     """The table in the size asked for.
 
     Raises:
-        UserError: the table is wrong, or has no such size.
+        UserError: the table is wrong, or has no such size or parameter.
     """
     table = load_table(args.table)
     check_name("size", args.size, table.sizes)
+    parameters = dict(_parameter(item) for item in args.parameter)
+    for name in parameters:
+        check_name("parameter", name, table.parameters | table.sizes[args.size].parameters)
     return AblationPlan(
         table,
         args.table,
@@ -139,7 +142,7 @@ def make_plan(args: argparse.Namespace) -> AblationPlan:
         args.output or Path("runs", args.table.stem),
         Path(__file__).with_name("train.py"),
         args.data,
-        dict(_parameter(item) for item in args.parameter),
+        parameters,
         max(1, cores() // args.jobs),
     )
 

@@ -146,6 +146,7 @@ def test_the_time_limit_says_to_call_again(table: Path) -> None:
         (["--arms", "seq_kb"], "no arm 'seq_kb' (did you mean 'seq_kd'?)"),
         (["--seeds", "1,x"], "--seeds 1,x: no whole numbers with commas (e.g. 1,2,3)"),
         (["--parameter", "steps"], "--parameter steps: no NAME=VALUE (e.g. steps=1200)"),
+        (["--parameter", "stps=9"], "no parameter 'stps' (did you mean 'steps'?)"),
         (["--parameter", "steps=0"], "recipe.yaml: schedule.stages.0.steps: input should be"),
     ],
 )
