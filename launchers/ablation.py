@@ -19,7 +19,8 @@ from tsjt_ds.ablation.plan import AblationPlan
 from tsjt_ds.ablation.status import status_table
 from tsjt_ds.ablation.table import check_name, load_table
 from tsjt_ds.ablation.tasks import Notes, Task, TaskRunner
-from tsjt_ds.errors import UserError
+from tsjt_ds.config.strict_yaml import load_yaml
+from tsjt_ds.errors import UserError, mistakes_of
 from tsjt_ds.limits import cores
 
 UNFINISHED = 75
@@ -37,8 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return run_table(args)
-    except UserError as error:
-        for line in str(error).splitlines():
+    except (UserError, OSError) as error:
+        for line in mistakes_of(error):
             print(f"ablation: error: {line}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -162,7 +163,10 @@ def _parameter(item: str) -> tuple[str, object]:
     name, separator, value = item.partition("=")
     if not (name and separator):
         raise UserError(f"--parameter {item}: no NAME=VALUE (e.g. steps=1200)")
-    return name, yaml.safe_load(value)
+    try:
+        return name, load_yaml(value)
+    except yaml.YAMLError:
+        raise UserError(f"--parameter {item}: its value is no valid YAML (quote it)") from None
 
 
 def _say(line: str) -> None:

@@ -21,7 +21,7 @@ from tsjt_ds.config.recipe import Recipe, load_recipe
 from tsjt_ds.config.schema import Section, validate
 from tsjt_ds.config.strict_yaml import load_yaml
 from tsjt_ds.engine.run_directory import check_resume_path
-from tsjt_ds.errors import Collector, UserError
+from tsjt_ds.errors import Collector, UserError, mistakes_of
 from tsjt_ds.planning.checks import check
 
 HERE = Path(__file__).resolve().parent
@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
             Path(site.logs).mkdir(parents=True, exist_ok=True)
             print(f"submitted: job {submit(script)} (output: {site.logs}/)")
     except (UserError, OSError) as error:
-        for line in str(error).splitlines():
+        for line in mistakes_of(error):
             print(f"submit: error: {line}", file=sys.stderr)
         return 1
     return 0
@@ -150,8 +150,8 @@ def load_site(path: Path, ranks_per_node: int | None) -> Site:
         values = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror} (name a site file with --site)") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: no valid YAML: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no keys (see {HERE / 'site.yaml'})")
     if ranks_per_node is not None:

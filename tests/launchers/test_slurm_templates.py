@@ -244,6 +244,23 @@ def test_a_wrong_site_file(
     assert str(error.value).startswith(f"{path}: ")
 
 
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        (b"time_limit: 2024-13-45\n", "line 1: '2024-13-45' is no timestamp (quote it"),
+        (b"partition: \xe4\n", "no valid YAML: 'utf-8' codec can't decode"),
+    ],
+)
+def test_a_site_file_that_is_no_yaml(
+    submit: ModuleType, tmp_path: Path, text: bytes, mistake: str
+) -> None:
+    (tmp_path / "site.yaml").write_bytes(text)
+    with pytest.raises(UserError) as error:
+        submit.load_site(tmp_path / "site.yaml", None)
+    assert mistake in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_the_shipped_site_file_has_every_key(submit: ModuleType) -> None:
     site = submit.load_site(SLURM / "site.yaml", None)
     assert site.model_fields_set == set(submit.Site.model_fields)

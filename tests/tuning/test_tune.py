@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,31 @@ def test_by_prediction_alone(files: tuple[Path, Path]) -> None:
     with pytest.raises(UserError, match=r"tuned.json: exists .give --overwrite"):
         tune(request_of(files, best=0), said.append)
     tune(request_of(files, best=0, overwrite=True), said.append)
+
+
+def test_an_output_that_cannot_be_written_is_known_before_the_search(
+    files: tuple[Path, Path], fake_runs: list[Candidate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = files[0].parent
+    (directory / "taken").mkdir()
+    (directory / "other.tune.json").mkdir()
+    for output, mistake in (
+        ("taken", "taken: Is a directory (choose another --output)"),
+        ("other.json", "other.tune.json: Is a directory (choose another --output)"),
+        ("ds.json/below.json", "ds.json: File exists (choose another --output)"),
+    ):
+        request = request_of(files, best=1, output=directory / output, overwrite=True)
+        with pytest.raises(UserError) as error:
+            tune(request, print)
+        assert str(error.value) == f"{directory}/{mistake}"
+    assert not fake_runs
+
+    def refuse(**options: Any) -> None:
+        raise PermissionError(13, "Permission denied", "tmpx")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(UserError, match=f"^{directory}: Permission denied .choose another"):
+        tune(request_of(files, best=1), print)
 
 
 @pytest.fixture
