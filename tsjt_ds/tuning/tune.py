@@ -18,6 +18,7 @@ from tsjt_ds.planning.cluster import Cluster, PeakFlops
 from tsjt_ds.planning.load import heaviest, loads_of
 from tsjt_ds.tuning.candidate import Candidate, candidate_of
 from tsjt_ds.tuning.journal import Journal
+from tsjt_ds.tuning.machine import machine
 from tsjt_ds.tuning.ranking import Ranked, Ranking, Search
 from tsjt_ds.tuning.report import table_rows, write_table
 from tsjt_ds.tuning.trial import Outcome, Trials, check_launcher
@@ -171,6 +172,7 @@ def _run(
         "config": request.config.read_text(encoding="utf-8"),
         "overrides": request.overrides,
         "steps": request.steps,
+        "machine": machine(),
     }
     journal = Journal(request.beside("jsonl"), setting)
     stage = heaviest(loads_of(recipe, None)).name
