@@ -19,7 +19,8 @@ from tsjt_ds.ablation.plan import AblationPlan
 from tsjt_ds.ablation.status import status_table
 from tsjt_ds.ablation.table import check_name, load_table
 from tsjt_ds.ablation.tasks import Notes, Task, TaskRunner
-from tsjt_ds.errors import UserError
+from tsjt_ds.config.strict_yaml import load_yaml
+from tsjt_ds.errors import UserError, mistakes_of
 from tsjt_ds.limits import cores
 
 UNFINISHED = 75
@@ -37,8 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return run_table(args)
-    except UserError as error:
-        for line in str(error).splitlines():
+    except (UserError, OSError) as error:
+        for line in mistakes_of(error):
             print(f"ablation: error: {line}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -128,10 +129,13 @@ def make_plan(args: argparse.Namespace) -> AblationPlan:
     """The table in the size asked for.
 
     Raises:
-        UserError: the table is wrong, or has no such size.
+        UserError: the table is wrong, or has no such size or parameter.
     """
     table = load_table(args.table)
     check_name("size", args.size, table.sizes)
+    parameters = dict(_parameter(item) for item in args.parameter)
+    for name in parameters:
+        check_name("parameter", name, table.parameters | table.sizes[args.size].parameters)
     return AblationPlan(
         table,
         args.table,
@@ -139,7 +143,7 @@ def make_plan(args: argparse.Namespace) -> AblationPlan:
         args.output or Path("runs", args.table.stem),
         Path(__file__).with_name("train.py"),
         args.data,
-        dict(_parameter(item) for item in args.parameter),
+        parameters,
         max(1, cores() // args.jobs),
     )
 
@@ -159,7 +163,10 @@ def _parameter(item: str) -> tuple[str, object]:
     name, separator, value = item.partition("=")
     if not (name and separator):
         raise UserError(f"--parameter {item}: no NAME=VALUE (e.g. steps=1200)")
-    return name, yaml.safe_load(value)
+    try:
+        return name, load_yaml(value)
+    except yaml.YAMLError:
+        raise UserError(f"--parameter {item}: its value is no valid YAML (quote it)") from None
 
 
 def _say(line: str) -> None:

@@ -5,7 +5,7 @@ import importlib
 import sys
 
 from tsjt_ds import __version__
-from tsjt_ds.errors import UserError
+from tsjt_ds.errors import UserError, mistakes_of
 
 COMMANDS = (
     "prepare",
@@ -36,8 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     try:
         args.run(args)
-    except UserError as error:
-        for line in str(error).splitlines():
+    except (UserError, OSError) as error:
+        for line in mistakes_of(error):
             print(f"tsjt {args.command}: error: {line}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The one exception that is shown to a user without a traceback."""
+"""What is shown to a user without a traceback."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,6 +9,14 @@ class UserError(Exception):
 
     Several mistakes found together stand on one line each.
     """
+
+
+def mistakes_of(error: UserError | OSError) -> list[str]:
+    """The lines that tell a user of it."""
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return [f"{where}{error.strerror}"]
+    return str(error).splitlines()
 
 
 class Collector:

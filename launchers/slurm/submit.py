@@ -15,11 +15,13 @@ from typing import Annotated
 import yaml
 from pydantic import Field, model_validator
 
+from tsjt_ds.commands.numbers import positive
 from tsjt_ds.config.overrides import DEEPSPEED_PREFIX, add_set_option, split_overrides
 from tsjt_ds.config.recipe import Recipe, load_recipe
 from tsjt_ds.config.schema import Section, validate
 from tsjt_ds.config.strict_yaml import load_yaml
-from tsjt_ds.errors import Collector, UserError
+from tsjt_ds.engine.run_directory import check_resume_path
+from tsjt_ds.errors import Collector, UserError, mistakes_of
 from tsjt_ds.planning.checks import check
 
 HERE = Path(__file__).resolve().parent
@@ -92,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
             Path(site.logs).mkdir(parents=True, exist_ok=True)
             print(f"submitted: job {submit(script)} (output: {site.logs}/)")
     except (UserError, OSError) as error:
-        for line in str(error).splitlines():
+        for line in mistakes_of(error):
             print(f"submit: error: {line}", file=sys.stderr)
         return 1
     return 0
@@ -117,8 +119,14 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--site", type=Path, default=HERE / "site.yaml", help="default: %(default)s"
     )
-    parser.add_argument("--nodes", type=int, default=1, help="of each training (default: 1)")
-    parser.add_argument("--ranks-per-node", type=int, help="default: the site's")
+    parser.add_argument("--nodes", type=positive, default=1, help="of each training (default: 1)")
+    parser.add_argument("--ranks-per-node", type=positive, help="default: the site's")
+    parser.add_argument(
+        "--resume",
+        default="auto",
+        metavar="auto|none|PATH",
+        help="as of train.py, until the run has a checkpoint to be requeued from (default: auto)",
+    )
     parser.add_argument(
         "--launcher",
         choices=("srun", "torchrun"),
@@ -142,8 +150,8 @@ def load_site(path: Path, ranks_per_node: int | None) -> Site:
         values = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror} (name a site file with --site)") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: no valid YAML: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no keys (see {HERE / 'site.yaml'})")
     if ranks_per_node is not None:
@@ -161,6 +169,7 @@ def batch_script(args: argparse.Namespace, site: Site) -> str:
         arguments += ["--deepspeed_config", *files]
     for override in args.overrides:
         arguments += ["--set", override]
+    resume = resumption(args.resume, '"$run"' if is_array else shlex.quote(run_paths[0]))
     fields = {
         "job_name": shlex.quote(name),
         "logs": site.logs,
@@ -173,7 +182,7 @@ def batch_script(args: argparse.Namespace, site: Site) -> str:
         "srun_options": shlex.join(site.srun_options),
         "python": site.python,
         "train": shlex.quote(str(HERE.parent / "train.py")),
-        "arguments": shlex.join(arguments),
+        "arguments": shlex.join(arguments) + resume,
         "run_directory": shlex.quote(run_paths[0]),
         "last": len(files) - 1,
         "configs": shlex.join(files),
@@ -181,6 +190,11 @@ def batch_script(args: argparse.Namespace, site: Site) -> str:
     }
     template = HERE / "templates" / f"{'sweep' if is_array else args.launcher}.sbatch"
     return FIELD.sub(lambda match: str(fields[match[1]]), template.read_text(encoding="utf-8"))
+
+
+def resumption(resume: str, run: str) -> str:
+    """Arguments, in bash, that take up ``resume`` at the first start alone; ``run`` is quoted."""
+    return "" if resume == "auto" else f' --resume "$(resume_of {run} {shlex.quote(resume)})"'
 
 
 def check_trainings(args: argparse.Namespace, processes: int) -> tuple[list[str], str]:
@@ -191,6 +205,8 @@ def check_trainings(args: argparse.Namespace, processes: int) -> tuple[list[str]
     """
     collector = Collector()
     recipes: list[Recipe] = []
+    with collector.collect():
+        check_resume_path(args.resume)
     for config in args.deepspeed_config:
         with collector.collect():
             recipes.append(check_training(args, config, processes))

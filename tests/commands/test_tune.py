@@ -1,6 +1,8 @@
 """``tsjt tune`` on a real corpus and with real runs."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from tests.system.digits import digits_recipe, write_digits
 from tests.system.runs import tsjt
 from tsjt_ds.cli import main
+from tsjt_ds.errors import UserError
 
 
 @pytest.mark.system
@@ -46,3 +49,38 @@ def test_mistakes_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert all(line.startswith("tsjt tune: error: ") for line in lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_training_under_way(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+) -> None:
+    ended = []
+
+    def tune(*arguments: object, **options: object) -> None:
+        try:
+            os.kill(os.getpid(), number)
+            raise UserError("not interrupted")
+        except KeyboardInterrupt:
+            ended.append(number)
+            raise
+
+    monkeypatch.setattr("tsjt_ds.tuning.tune.tune", tune)
+    arguments = ["tune", "r", "d", "--processes", "2", "--output", str(tmp_path / "tuned.json")]
+    heard = []
+    before = signal.signal(number, lambda *_: heard.append(number))
+    try:
+        assert main(arguments) == 130
+        os.kill(os.getpid(), number)  # Is heard again by who heard it before.
+        signal.signal(number, signal.SIG_IGN)  # As nohup does.
+        assert main(arguments) == 1
+    finally:
+        signal.signal(number, before)
+    assert (ended, heard) == ([number], [number])
+    assert capsys.readouterr().err.splitlines() == [
+        "tsjt tune: interrupted",
+        "tsjt tune: error: not interrupted",
+    ]

@@ -232,6 +232,7 @@ def test_overrides(tmp_path: Path) -> None:
     assert (recipe.model.d_model, recipe.schedule.steps) == (64, 7)
     assert recipe.data.trained_directions == ["en-cs"]
     assert "its value is no valid YAML" in message(path, "data.train={source: a{x}}")
+    assert "its value is no valid YAML (quote it)" in message(path, "name=2024-13-45")
     assert "no key.path=value" in message(path, "seed")
     assert "schedule.stages has no key '9'" in message(path, "schedule.stages.9.steps=1")
 

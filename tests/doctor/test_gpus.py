@@ -44,6 +44,7 @@ def test_torch_and_driver(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("DS_ACCELERATOR", raising=False)
+    monkeypatch.setattr("tsjt_ds.doctor.gpus.load_cublas", lambda: True)
     *each, last = gpu_findings(found, facts(cuda_build=cuda_build, cuda_devices=devices))
     assert [str(finding) for finding in each] == [
         "ok       gpu 0: NVIDIA H200, 150.75 GB, 150.16 GB free, driver 580.95.05" for _ in found
@@ -51,6 +52,14 @@ def test_torch_and_driver(
     assert last.level == level
     assert text in last.text
     assert bool(last.remedy) == (level != "ok")
+
+
+def test_a_gpu_that_ctranslate2_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DS_ACCELERATOR", raising=False)
+    monkeypatch.setattr("tsjt_ds.doctor.gpus.load_cublas", lambda: False)
+    *_, last = gpu_findings([H200], facts(cuda_build="13.0", cuda_devices=1))
+    assert last.level == "warning"
+    assert "on the CPU: no libcublas.so.12" in last.text
 
 
 def test_a_gpu_that_is_not_wanted_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

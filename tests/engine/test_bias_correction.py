@@ -84,5 +84,27 @@ def test_a_line_of_its_own_has_been_trained_before() -> None:
             ]
         }
     )
-    alone = separate_schedules(config, ["low", "high"], 5)["high"]
+    alone = separate_schedules(config, ["low", "high"], joint_schedule(config))["high"]
     assert rate_correction(alone, ["high"], 7, BETAS) == 1.0
+
+
+@pytest.mark.parametrize("joint_steps", [0, 30])
+def test_a_line_of_its_own_counts_the_steps_that_there_were(joint_steps: int) -> None:
+    late = [{"name": "both", "steps": joint_steps, "weights": HALF}] if joint_steps else []
+    config = ScheduleConfig.model_validate(
+        {
+            "stages": [
+                {"name": "low", "steps": 50, "weights": ALONE},
+                *late,
+                {"name": "alone", "separate": {"high": 40}},
+            ]
+        }
+    )
+    joint = joint_schedule(config)
+    alone = separate_schedules(config, ["low", "high"], joint)["high"]
+    own = joint_steps + 40
+    gradients = torch.randn(own, generator=torch.Generator().manual_seed(1)).tolist()
+    rates = corrected(joint, "high", joint.steps)
+    rates += [RATE * rate_correction(alone, ["high"], joint.steps + n, BETAS) for n in range(40)]
+    found = trained([0.0] * 50 + gradients, rates)[50:]
+    assert found == pytest.approx(trained(gradients, [RATE] * own), rel=1e-4)

@@ -13,6 +13,7 @@ from tests.engine.training import make_engine, train
 from tests.ranks import run_ranks
 from tests.tiny import tiny_recipe
 from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.engine import checkpoint
 from tsjt_ds.engine.checkpoint import Checkpointer
 from tsjt_ds.engine.checkpoint_files import PARTIAL, checkpoint_path
 from tsjt_ds.engine.checkpoint_tensors import load_weights
@@ -71,7 +72,8 @@ def train_and_save(
 def load_and_train(
     world: World, recipe: Recipe, directory: Path, raw: dict[str, Any]
 ) -> list[dict[str, float]]:
-    """Three steps from the checkpoint after the third."""
+    """Three steps from the checkpoint after the third, read in many portions."""
+    checkpoint._PORTION = 5000
     engine = make_engine(world, recipe, **raw)
     checkpointer = Checkpointer(engine, directory, keep=2, identity={"recipe": "tiny"})
     step, _ = checkpointer.load(checkpoint_path(directory, 3))

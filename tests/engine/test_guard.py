@@ -40,6 +40,15 @@ def test_a_restored_guard_judges_the_same() -> None:
     assert len(guard.state()["low/nll"]) == 50
 
 
+def test_what_has_rested_is_not_held_to_its_losses_of_before() -> None:
+    guard = LossGuard(1.0)
+    for _ in range(LEAST):
+        guard.fault(StepResult({"low/nll": 3.0, "high/nll": 3.0}, 3.0, 1.0, 1e-3))
+    guard.forget_all_but({"high", "teacher"})
+    assert guard.fault(StepResult({"low/nll": 4.5, "high/nll": 3.0}, 3.0, 1.0, 1e-3)) == ""
+    assert guard.fault(StepResult({"high/nll": 4.5}, 3.0, 1.0, 1e-3)).startswith("high/nll")
+
+
 @pytest.mark.parametrize("spike", [None, 0.0])
 def test_without_a_limit_there_are_no_spikes(spike: float | None) -> None:
     guard = LossGuard(spike)

@@ -12,7 +12,14 @@ from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.layout import Layout
 
 STEPS = 12
-LAYOUTS = [Layout(2, 1, 1), Layout(1, 2, 1), Layout(1, 1, 2), Layout(2, 2, 1), Layout(2, 1, 2)]
+LAYOUTS = [
+    Layout(2, 1, 1),
+    Layout(3, 1, 1),
+    Layout(1, 2, 1),
+    Layout(1, 1, 2),
+    Layout(2, 2, 1),
+    Layout(2, 1, 2),
+]
 
 DEPTH = with_stages(
     tiny_recipe(dropout=0.0),
@@ -106,6 +113,20 @@ def test_zero_stages_with_ranks_that_compute_different_capacities(
         for name, steps in rank.items():
             for step, (found, expected) in enumerate(zip(steps, single[name][:8], strict=True)):
                 assert found == pytest.approx(expected, rel=1e-4), (name, step)
+
+
+BF16 = {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
+
+
+@pytest.mark.parallel
+@pytest.mark.parametrize("overlaps", [False, True], ids=["", "overlap"])
+def test_bf16_with_ranks_that_compute_different_capacities(
+    overlaps: bool, single: dict[str, list[dict[str, float]]]
+) -> None:
+    raw = BF16 | {"zero_optimization": {"stage": 1, "overlap_comm": overlaps}}
+    for rank in run_ranks(losses, Layout(1, 1, 2), DEPTH, 8, raw):
+        for step, (found, expected) in enumerate(zip(rank, single["depth"][:8], strict=True)):
+            assert found == pytest.approx(expected, rel=5e-2), step
 
 
 @pytest.mark.parallel

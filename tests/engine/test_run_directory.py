@@ -1,6 +1,8 @@
 """Who may write in a run directory, and what it records."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,26 @@ def test_one_training_at_a_time(tmp_path: Path) -> None:
         lock_run_directory(tmp_path)
     lock.close()
     lock_run_directory(tmp_path).close()
+
+
+def test_file_systems_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail_with(number: int) -> None:
+        def flock(file: object, operation: int) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("fcntl.flock", flock)
+
+    for number in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+        fail_with(number)
+        lock_run_directory(tmp_path).close()
+        assert capsys.readouterr().out == (
+            f"note: {tmp_path}: no file locks here (see that no other training writes in it)\n"
+        )
+    fail_with(errno.EIO)
+    with pytest.raises(OSError, match="Input/output error"):
+        lock_run_directory(tmp_path)
 
 
 def test_resume_paths(tmp_path: Path) -> None:

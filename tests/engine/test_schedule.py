@@ -102,7 +102,7 @@ def test_the_learning_rate_warms_up_again() -> None:
 
 def test_separate_capacities_continue_from_the_joint_end() -> None:
     settings = config({"steps": 5, "weights": HALF}, {"separate": {"low": 2, "high": 4}})
-    lines = separate_schedules(settings, ["low", "high"], first_step=5)
+    lines = separate_schedules(settings, ["low", "high"], joint_schedule(settings))
     assert {name: line.steps for name, line in lines.items()} == {"low": 7, "high": 9}
     assert lines["high"].at(8).weights == {"low": 0.0, "high": 1.0}
     assert not lines["low"].moves_all()

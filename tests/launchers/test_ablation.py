@@ -146,6 +146,9 @@ def test_the_time_limit_says_to_call_again(table: Path) -> None:
         (["--arms", "seq_kb"], "no arm 'seq_kb' (did you mean 'seq_kd'?)"),
         (["--seeds", "1,x"], "--seeds 1,x: no whole numbers with commas (e.g. 1,2,3)"),
         (["--parameter", "steps"], "--parameter steps: no NAME=VALUE (e.g. steps=1200)"),
+        (["--parameter", "steps=2024-13-45"], "its value is no valid YAML (quote it)"),
+        (["--parameter", "steps=["], "its value is no valid YAML (quote it)"),
+        (["--parameter", "stps=9"], "no parameter 'stps' (did you mean 'steps'?)"),
         (["--parameter", "steps=0"], "recipe.yaml: schedule.stages.0.steps: input should be"),
     ],
 )
@@ -157,3 +160,11 @@ def test_a_mistake_is_one_line_and_starts_nothing(
     assert result.stderr.startswith("ablation: error: ")
     assert message in result.stderr
     assert not (table.parent / "out").exists()
+
+
+def test_an_output_that_cannot_be_written_is_one_line(table: Path) -> None:
+    (table.parent / "out").write_text("")
+    result = call(*command(table))
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"ablation: error: {table.parent}/out")
+    assert result.stderr.count("\n") == 1

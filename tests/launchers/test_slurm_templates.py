@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import os
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 from types import ModuleType
@@ -137,6 +139,59 @@ def test_an_array_has_a_run_directory_each(
     assert shlex.split(runs[6:-1]) == [f"{digits}/run-{name}" for name in "abc"]
 
 
+def test_a_checkpoint_of_another_run_is_taken_up_once(
+    submit: ModuleType, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "o l d"
+    old.mkdir()
+    (old / "manifest.json").write_text("{}")
+    runs = {"a": digits / "run", "b": digits / "run-b"}
+    for launcher, configs, run in (
+        ("srun", ("a",), runs["a"]),
+        ("torchrun", ("a",), runs["a"]),
+        ("srun", ("a", "b"), runs["b"]),
+    ):
+        options = ("--resume", str(old), "--launcher", launcher)
+        script = dry_run(submit, digits, capsys, *options, configs=configs)
+        assert resumed_from(script) == str(old)
+        assert resumed_from(script, SLURM_RESTART_COUNT="1") == str(old)  # No checkpoint yet.
+        own = run / "checkpoints" / "step-00000002"
+        own.mkdir(parents=True)
+        (own / "manifest.json").write_text("{}")
+        assert resumed_from(script) == str(old)
+        assert resumed_from(script, SLURM_RESTART_COUNT="1") == "auto"
+        shutil.rmtree(run)
+
+
+def resumed_from(script: str, **environment: str) -> str:
+    """The ``--resume`` that a start of the second task, if it is an array, gives its training."""
+    pretended = """
+    scontrol() { echo node; }
+    sleep() { command sleep 0.05; }
+    srun() { while [[ $1 != --resume ]]; do shift; done; echo "resume=$2"; }
+    SLURM_ARRAY_TASK_ID=1 SLURM_JOB_ID=7 SLURM_JOB_NODELIST=node SLURM_NNODES=1
+    """
+    result = subprocess.run(
+        ["bash", "-c", pretended + script],
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return result.stdout.strip().removeprefix("resume=")
+
+
+@pytest.mark.parametrize("option", ["--nodes", "--ranks-per-node"])
+@pytest.mark.parametrize("number", ["0", "-1"])
+def test_no_nodes_or_ranks(
+    submit: ModuleType, capsys: pytest.CaptureFixture[str], option: str, number: str
+) -> None:
+    with pytest.raises(SystemExit):
+        submit.main(["--recipe", "r", "--deepspeed_config", "d", f"{option}={number}"])
+    assert f"{option}: {number} is less than 1" in capsys.readouterr().err
+
+
 def test_all_that_is_wrong_is_told_before_anything_is_submitted(
     submit: ModuleType, digits: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,6 +202,8 @@ def test_all_that_is_wrong_is_told_before_anything_is_submitted(
     assert len(found) == 2
     assert any("sede: unknown key (did you mean 'seed'?)" in line for line in found)
     assert any("does not divide the number of processes, 4" in line for line in found)
+    assert submit.main([*arguments, "--resume", "nowhere"]) == 1
+    assert "--resume nowhere: is no checkpoint (name one" in capsys.readouterr().err
     elsewhere = "data.prepared=elsewhere"
     write_config(digits / "a.json", 2)
     assert submit.main([*arguments, "--set", elsewhere]) == 1
@@ -188,6 +245,23 @@ def test_a_wrong_site_file(
         submit.load_site(path, None)
     assert mistake in str(error.value)
     assert str(error.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        (b"time_limit: 2024-13-45\n", "line 1: '2024-13-45' is no timestamp (quote it"),
+        (b"partition: \xe4\n", "no valid YAML: 'utf-8' codec can't decode"),
+    ],
+)
+def test_a_site_file_that_is_no_yaml(
+    submit: ModuleType, tmp_path: Path, text: bytes, mistake: str
+) -> None:
+    (tmp_path / "site.yaml").write_bytes(text)
+    with pytest.raises(UserError) as error:
+        submit.load_site(tmp_path / "site.yaml", None)
+    assert mistake in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_the_shipped_site_file_has_every_key(submit: ModuleType) -> None:
@@ -254,6 +328,19 @@ def test_when_a_job_is_requeued(
     assert not (tmp_path / "run" / "stop").exists()
     said = tmp_path / "requeued"
     assert (said.read_text().split() if said.exists() else []) == ["requeue", "7"] * requeued
+
+
+def test_an_array_requeues_the_task_alone(tmp_path: Path) -> None:
+    """The last task's SLURM_JOB_ID is that of the array."""
+    script = f"""
+    scontrol() {{ echo "$@" >requeued; }}
+    SLURM_JOB_ID=7 SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=2
+    mkdir run
+    source {shlex.quote(str(SLURM / "requeue.sh"))}
+    train_or_requeue run bash -c 'echo SIGUSR1 >run/stopped.json'
+    """
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, timeout=60, check=True)
+    assert (tmp_path / "requeued").read_text() == "requeue 7_2\n"
 
 
 def test_what_a_stopped_training_writes_is_what_the_batch_shell_reads(tmp_path: Path) -> None:

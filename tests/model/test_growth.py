@@ -74,3 +74,14 @@ def test_stacked_layers_are_copies_in_turn(world: World) -> None:
         ("encoder.1.self_attn.out.weight", "encoder.1.self_attn.out.weight"),
     ):
         assert torch.equal(after[name], before[source]), name
+
+
+def test_stacked_layers_have_the_experts_of_those_below(world: World) -> None:
+    low = {"encoder_layers": 2, "decoder_layers": 2, "experts": 4}
+    recipe = tiny_recipe({"low": low, "high": low | {"encoder_layers": 4}})
+    model = composite_model(recipe)
+    before = grow(model, "stack")
+    after = dict(model.canonical_parameters())
+    for part in ("sparse.fc1_weight", "sparse.fc2_bias", "sparse.routers.4.weight"):
+        assert torch.equal(after[f"encoder.3.{part}"], before[f"encoder.1.{part}"]), part
+        assert not torch.equal(before[f"encoder.3.{part}"], before[f"encoder.1.{part}"]), part

@@ -150,6 +150,32 @@ def test_a_restart_anywhere_changes_nothing(
 
 
 @pytest.mark.system
+def test_going_back_on_the_joint_line_voids_what_followed(digits: Path, tmp_path: Path) -> None:
+    """Though it was interrupted on its way to another end; the rate is the new one at once."""
+    keys = {"checkpoint_interval": 1, "keep_checkpoints": 9}
+    config, faster = (write_config(tmp_path / f"{n}.json", **keys) for n in ("one", "other"))
+    faster.write_text(faster.read_text().replace("0.003", "0.03"))
+    run = tmp_path / "run"
+    recipe = write_recipe(digits, SCHEDULES["separate"], run)
+    run_ranks(train, Layout(), recipe, config)
+    usual, rates = weights_of(run), learning_rates(run)
+    run_ranks(train, Layout(), recipe, faster, 1, str(run / "checkpoints" / "step-00000002"))
+    assert learning_rates(run) == pytest.approx([*rates[:2], 10 * rates[2]])
+    assert run_ranks(train, Layout(), recipe, faster) == [1 + 4 + 3]
+    assert learning_rates(run) == pytest.approx([*rates[:2], *(10 * rate for rate in rates[2:4])])
+    for line, weights in weights_of(run).items():
+        assert not any(torch.equal(weights[name], usual[line][name]) for name in weights), line
+    aside = (run / "separate" / "high" / "checkpoints").glob("*.superseded")
+    assert sorted(path.name for path in aside) == [f"step-0000000{n}.superseded" for n in (5, 6, 7)]
+
+
+def learning_rates(run: Path) -> list[float]:
+    """Of each step of the joint line."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["learning_rate"] for line in lines]
+
+
+@pytest.mark.system
 def test_a_plateau_ends_the_stage_and_the_best_goes_on(digits: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path / "ds.json", checkpoint_interval=100)
     run = tmp_path / "run"

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from tests.tiny import tiny_recipe
 from tsjt_ds.config.overrides import apply_overrides
 from tsjt_ds.config.recipe import Recipe, load_recipe
 from tsjt_ds.config.run_files import load_run_files
+from tsjt_ds.doctor.gpus import Gpu
 from tsjt_ds.errors import Collector, UserError
 from tsjt_ds.planning.cluster import Cluster
 from tsjt_ds.tuning import tune as tuning
 from tsjt_ds.tuning.candidate import Candidate, candidate_of, candidates, configure
+from tsjt_ds.tuning.machine import machine
 from tsjt_ds.tuning.ranking import NO_MEMORY, Search
 from tsjt_ds.tuning.trial import Outcome, Trials
 from tsjt_ds.tuning.tune import Request, this_machine, tune
@@ -126,6 +129,31 @@ def test_by_prediction_alone(files: tuple[Path, Path]) -> None:
     with pytest.raises(UserError, match=r"tuned.json: exists .give --overwrite"):
         tune(request_of(files, best=0), said.append)
     tune(request_of(files, best=0, overwrite=True), said.append)
+
+
+def test_an_output_that_cannot_be_written_is_known_before_the_search(
+    files: tuple[Path, Path], fake_runs: list[Candidate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = files[0].parent
+    (directory / "taken").mkdir()
+    (directory / "other.tune.json").mkdir()
+    for output, mistake in (
+        ("taken", "taken: Is a directory (choose another --output)"),
+        ("other.json", "other.tune.json: Is a directory (choose another --output)"),
+        ("ds.json/below.json", "ds.json: File exists (choose another --output)"),
+    ):
+        request = request_of(files, best=1, output=directory / output, overwrite=True)
+        with pytest.raises(UserError) as error:
+            tune(request, print)
+        assert str(error.value) == f"{directory}/{mistake}"
+    assert not fake_runs
+
+    def refuse(**options: Any) -> None:
+        raise PermissionError(13, "Permission denied", "tmpx")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(UserError, match=f"^{directory}: Permission denied .choose another"):
+        tune(request_of(files, best=1), print)
 
 
 @pytest.fixture
@@ -250,6 +278,26 @@ def test_an_interrupted_search_goes_on(
     count = len(fake_runs)
     tune(request_of(files, best=4, steps=5, overwrite=True), print)
     assert len(fake_runs) > count + 2
+
+
+def test_another_machines_measurements_do_not_count(
+    files: tuple[Path, Path], fake_runs: list[Candidate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tune(request_of(files, best=2), print)
+    count = len(fake_runs)
+    sound = [way for way in fake_runs if way.zero_stage]
+    gpu = Gpu("NVIDIA H200", "570", 141e9, 141e9, 9.0)
+    monkeypatch.setattr("tsjt_ds.tuning.machine.gpus", lambda: [gpu])
+    tune(request_of(files, best=2, overwrite=True), print)
+    assert fake_runs[count:] == fake_runs[:count]
+    known = machine()["versions"]
+    assert known["torch"]
+    assert known["deepspeed"]
+    monkeypatch.setattr("tsjt_ds.tuning.machine.installed_version", lambda name: "99")
+    tune(request_of(files, best=2, overwrite=True), print)
+    assert fake_runs[2 * count :] == fake_runs[:count]
+    tune(request_of(files, best=2, overwrite=True), print)
+    assert not set(sound) & set(fake_runs[3 * count :])
 
 
 def test_when_every_run_fails(files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

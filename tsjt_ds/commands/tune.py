@@ -1,6 +1,9 @@
 """``tsjt tune``: the DeepSpeed file that trains a recipe fastest."""
 
 import argparse
+import contextlib
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +66,21 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run)
 
 
+@contextlib.contextmanager
+def interrupted_by(*signals: signal.Signals) -> Iterator[None]:
+    """Let signals be as clean as Ctrl-C, which ends the training under way, within the block."""
+    # What nohup ignores stays ignored.
+    before = {number: signal.getsignal(number) for number in signals}
+    heard = [number for number in signals if before[number] is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])
+
+
 def run(args: argparse.Namespace) -> None:
     """Search, and print the best.
 
@@ -85,7 +103,8 @@ def run(args: argparse.Namespace) -> None:
         output=args.output,
         overwrite=args.overwrite,
     )
-    found = tune(request, say=lambda message: print(message, flush=True))
+    with interrupted_by(signal.SIGTERM, signal.SIGHUP):
+        found = tune(request, say=lambda message: print(message, flush=True))
     print(f"\n{align(found.rows[: SHOWN + 1])}\n")
     print(f"{args.output}: {describe(found.winner.candidate)}")
     if found.outcome is not None and found.given is not None and not found.given.failure:

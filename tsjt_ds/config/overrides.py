@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from tsjt_ds.config.strict_yaml import load_yaml
 from tsjt_ds.errors import UserError
 
 DEEPSPEED_PREFIX = "deepspeed."
@@ -45,7 +46,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str
 
 def _value(text: str, override: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return load_yaml(text)
     except yaml.YAMLError:
         raise UserError(f"--set {override}: its value is no valid YAML (quote it)") from None
 

@@ -9,7 +9,8 @@ def load_yaml(text: str) -> Any:
     """The plain values of a YAML document.
 
     Raises:
-        yaml.YAMLError: it is no valid YAML, or a mapping holds a key twice.
+        yaml.YAMLError: it is no valid YAML, a mapping holds a key twice, or a value looks like
+            another type's, but is none (2024-13-45).
     """
     return yaml.load(text, _StrictLoader)
 
@@ -28,3 +29,12 @@ class _StrictLoader(yaml.SafeLoader):
                     )
                 seen.add(key.value)
         return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError):  # As PyYAML's constructors fail.
+            line, kind = node.start_mark.line + 1, node.tag.rpartition(":")[2]
+            raise yaml.YAMLError(
+                f"line {line}: {node.value!r} is no {kind} (quote it if it is text)"
+            ) from None

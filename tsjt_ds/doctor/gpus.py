@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tsjt_ds.doctor.communication import TorchFacts
 from tsjt_ds.doctor.finding import Finding, gigabytes
+from tsjt_ds.evaluation.cublas import CUBLAS, REMEDY, load_cublas
 
 QUERY = "name,driver_version,memory.total,memory.free,compute_cap"
 BF16_CAPABILITY = 8.0
@@ -54,6 +55,8 @@ def gpu_findings(found: list[Gpu], facts: TorchFacts | None) -> Iterator[Finding
         yield Finding("error", "gpus", text, remedy)
     else:
         yield Finding("ok", "gpus", f"torch uses {facts.cuda_devices}, CUDA {facts.cuda_build}")
+        if not load_cublas():
+            yield Finding("warning", "decoding", f"on the CPU: no {CUBLAS} for CTranslate2", REMEDY)
 
 
 def _gpu(line: str) -> Gpu:

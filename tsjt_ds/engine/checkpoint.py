@@ -6,13 +6,14 @@ that wrote it. Data order and dropout are functions of the step, so there is no 
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from tsjt_ds.engine.checkpoint_files import (
     AVERAGE,
@@ -39,6 +40,11 @@ from tsjt_ds.model.growth import Growth
 from tsjt_ds.model.parameters import composite_parameters
 from tsjt_ds.parallel.groups import on_main_rank
 from tsjt_ds.parallel.slices import TensorSlices, slice_of
+
+_OF_SCHEDULERS = ("lr", "betas", "momentum")
+"""What learning-rate schedulers change in a parameter group."""
+_PORTION = 1 << 28
+"""Numbers that a rank reads at once: it has a gibibyte of them beside what it trains."""
 
 
 class Checkpointer:
@@ -168,13 +174,28 @@ class Checkpointer:
             "step": step,
             "layout": str(self.engine.world.layout),
             "optimizer": self.master.scalars(),
-            "configured_rate": self.engine.deepspeed.optimizer_params().get("lr"),
-            "group": {k: group[k] for k in ("lr", "betas", "momentum") if k in group},
+            "configured": self._configured(),
+            "group": {k: group[k] for k in _OF_SCHEDULERS if k in group},
             "scheduler": _plain_values(scheduler.state_dict() if scheduler else {}),
             "loss_scaler": _plain_values(self._loss_scaler()),
             "global_samples": deepspeed.global_samples,
             "skipped_steps": deepspeed.skipped_steps,
         }
+
+    def _configured(self) -> dict[str, Any]:
+        """What the DeepSpeed file says of what schedulers change."""
+        params = self.engine.deepspeed.optimizer_params()
+        return {name: params.get(name) for name in _OF_SCHEDULERS}
+
+    def _scheduled_rates(self) -> list[float]:
+        """The learning rate of each parameter group at the step that the scheduler is at."""
+        scheduler, groups = self.engine.deepspeed.lr_scheduler, self.engine.parameter_groups
+        if scheduler is None:
+            return [group["lr"] for group in groups]
+        if isinstance(scheduler, LambdaLR):
+            pairs = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+            return [float(base) * factor(scheduler.last_epoch) for base, factor in pairs]
+        return list(scheduler.get_lr())
 
     def _loss_scaler(self) -> dict[str, Any]:
         """The loss scaler's attributes; none without ZeRO."""
@@ -200,6 +221,9 @@ class Checkpointer:
         """The newest sound checkpoint, and what is to be said of others; the same on every rank.
 
         What a kill left half written is deleted.
+
+        Raises:
+            UserError: there are some, but none can be read.
         """
         self.wait()
         candidates, messages = on_main_rank(self.engine.world, lambda: _candidates(self.directory))
@@ -208,18 +232,37 @@ class Checkpointer:
             if not fault:
                 return path, messages
             messages.append(f"{path.name}: damaged, not loaded: {fault}")
+        if candidates:
+            raise UserError(
+                f"{candidates[0].parent}: no checkpoint can be read ({messages[-1]}), and training "
+                "anew would do away with them (mend the storage, or move them away)"
+            )
         return None, messages
 
     def verify(self, path: Path) -> None:
-        """Check a checkpoint's files against their checksums.
+        """Check that :meth:`load` may read a checkpoint, and its files against their checksums.
 
         Raises:
-            UserError: it is damaged.
+            UserError: it is damaged, belongs to another recipe, or is an average.
         """
         self.wait()
         fault = self._damage(path)
         if fault:
             raise UserError(f"{path}: {fault} (use an earlier checkpoint)")
+        self._matching_state(path)
+
+    def _matching_state(self, path: Path) -> dict[str, Any]:
+        """All but the tensors of a checkpoint that agrees with this run."""
+        state: dict[str, Any] = json.loads((path / STATE).read_text())
+        if AVERAGE in state:
+            raise UserError(
+                f"{path}: is an average, without the optimizer's state (resume from a checkpoint)"
+            )
+        for name, value in self.identity.items():
+            then = state["identity"].get(name)
+            if then != (value[: len(then)] if isinstance(value, list) and then else value):
+                raise UserError(f"{path}: belongs to another {name} (choose another run_directory)")
+        return state
 
     def _damage(self, path: Path) -> str:
         """What is wrong with a checkpoint's files: each rank looks at some of them."""
@@ -227,6 +270,15 @@ class Checkpointer:
         every = [""] * world.layout.world_size
         distributed.all_gather_object(every, damage(path, world.rank, world.layout.world_size))
         return next(filter(None, every), "")
+
+    def holds_later_than(self, path: Path | None) -> bool:
+        """Whether there is a checkpoint of a later step than ``path``; if None, any at all."""
+        self.wait()
+        earlier = path.name if path else ""
+        return on_main_rank(
+            self.engine.world,
+            lambda: any(kept.name > earlier for kept in complete_checkpoints(self.directory)),
+        )
 
     def set_aside_after(self, step: int) -> list[Path]:
         """Take later checkpoints than ``step`` out of the way; their new names."""
@@ -247,31 +299,29 @@ class Checkpointer:
             UserError: it belongs to another recipe, or is an average.
         """
         self.wait()
-        state = json.loads((path / STATE).read_text())
-        if AVERAGE in state:
-            raise UserError(
-                f"{path}: is an average, without the optimizer's state (resume from a checkpoint)"
-            )
-        for name, value in self.identity.items():
-            then = state["identity"].get(name)
-            if then != (value[: len(then)] if isinstance(value, list) and then else value):
-                raise UserError(f"{path}: belongs to another {name} (choose another run_directory)")
-        kinds = {key.split("/", 1)[0] for key in tensor_sizes(path)}
-        self.master.prepare(sorted(kinds - {WEIGHT}), state["optimizer"])
-        parameters = dict(self.engine.model.canonical_parameters())
-        tensors = {
-            f"{kind}/{name}": self.slices.as_part(parameter, self._empty(parameter))
-            for name, parameter in parameters.items()
-            for kind in kinds
-        }
-        load_tensors(tensors, path)
-        for name, parameter in parameters.items():
-            whole = {kind: slice_of(tensors[f"{kind}/{name}"]) for kind in kinds}
-            self.master.write(parameter, whole)
-        self.master.finish()
+        state = self._matching_state(path)
+        self._load_tensors(path, state["optimizer"])
         if not tensors_only:
             self._restore(state)
         return int(state["step"]), state["line"]
+
+    def _load_tensors(self, path: Path, counters: dict[str, float]) -> None:
+        sizes = tensor_sizes(path)
+        kinds = sorted({key.split("/", 1)[0] for key in sizes})
+        self.master.prepare([kind for kind in kinds if kind != WEIGHT], counters)
+        parameters = dict(self.engine.model.canonical_parameters())
+        for names in _portions(sizes, len(kinds)):
+            mine = {name: parameters[name] for name in names if name in parameters}
+            tensors = {
+                f"{kind}/{name}": self.slices.as_part(parameter, self._empty(parameter))
+                for name, parameter in mine.items()
+                for kind in kinds
+            }
+            load_tensors(tensors, path)
+            for name, parameter in mine.items():
+                whole = {kind: slice_of(tensors[f"{kind}/{name}"]) for kind in kinds}
+                self.master.write(parameter, whole)
+        self.master.finish()
 
     def grow(self, path: Path, entering: Mapping[str, str], trained: Sequence[str]) -> None:
         """Give entering capacities their first weights, and fresh moments.
@@ -301,11 +351,13 @@ class Checkpointer:
         scheduler = deepspeed.lr_scheduler
         if scheduler is not None:
             scheduler.load_state_dict({**scheduler.state_dict(), **state["scheduler"]})
-        kept = state["group"]
-        if state["configured_rate"] != deepspeed.optimizer_params().get("lr"):
-            del kept["lr"]  # The user has chosen another.
+        configured = self._configured()
+        # The user may have chosen others.
+        kept = {k: v for k, v in state["group"].items() if state["configured"][k] == configured[k]}
         for group in self.engine.parameter_groups:
             group.update(kept)
+        for group, rate in zip(self.engine.parameter_groups, self._scheduled_rates(), strict=True):
+            group["lr"] = rate
         scaler, then = self._loss_scaler(), state["loss_scaler"]
         if _plain_values(scaler).keys() == then.keys():  # Another precision has another one.
             scaler.update(then)
@@ -321,6 +373,22 @@ def _candidates(line: Path) -> tuple[list[Path], list[str]]:
         messages.append(f"{path.name}: writing it was cut short; it is deleted, not loaded")
         shutil.rmtree(path)
     return complete_checkpoints(line)[::-1], messages
+
+
+def _portions(sizes: Mapping[str, torch.Size], kinds: int) -> Iterator[list[str]]:
+    """The names of a checkpoint's parameters, in the portions that all ranks read one by one."""
+    names: list[str] = []
+    numbers = 0
+    for key, size in sorted(sizes.items()):
+        kind, name = key.split("/", 1)
+        if kind != WEIGHT:
+            continue
+        numbers += kinds * size.numel()
+        if names and numbers > _PORTION:
+            yield names
+            names, numbers = [], kinds * size.numel()
+        names.append(name)
+    yield names
 
 
 def _plain_values(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -142,7 +142,12 @@ def latest_checkpoint(
 
 
 def set_aside_after(line: Path, step: int) -> list[Path]:
-    """Rename the checkpoints of later steps, so that they are neither loaded nor counted."""
+    """Rename the checkpoints of later steps, so that they are neither loaded nor counted.
+
+    Args:
+        line: a line's directory.
+        step: -1: rename all.
+    """
     aside = []
     for path in complete_checkpoints(line):
         if path.name > checkpoint_path(line, step).name:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import deepspeed
 import torch
+from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
 from deepspeed.runtime.pipe.topology import PipelineParallelGrid
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -280,7 +281,7 @@ class PlainEngine(Engine):
         reduces_at_end = self._must_reduce_at_end()
         with self.deepspeed.coalesce_grad_reduction() if reduces_at_end else nullcontext():
             for index, ints_BN in enumerate(micro_batches):
-                objective = self.deepspeed(ints_BN.to(self.world.device), index * data + rank)
+                objective = self.deepspeed(self._on_device(ints_BN), index * data + rank)
                 self.deepspeed.backward(objective)
                 if not reduces_at_end:
                     self.deepspeed.step()
@@ -307,16 +308,25 @@ class PlainEngine(Engine):
 
         ZeRO 2 and 3, and overlapped communication, reduce them as they come. They come in another
         order on a rank that computes other capacities, and would be added to the wrong ones.
+        DeepSpeed's BF16_Optimizer reduces all of them after the last one, in an order of its own.
         """
         assert self.model.context is not None
         if self.config.zero_stage < 2 and not self.deepspeed.zero_overlap_comm():
+            return False
+        if isinstance(self.deepspeed.optimizer, BF16_Optimizer):
             return False
         active, data = self.model.context.active, self.world.layout.data
         return any(len(set(active[m : m + data])) > 1 for m in range(0, len(active), data))
 
     def _run_evaluation(self, micro_batches: Iterator[Tensor], count: int) -> None:
         for ints_BN in micro_batches:
-            self.deepspeed(ints_BN.to(self.world.device))
+            self.deepspeed(self._on_device(ints_BN))
+
+    def _on_device(self, ints_BN: Tensor) -> Tensor:
+        """Copied without the host's waiting for what the GPU has yet to do."""
+        if self.world.device.type != "cuda":
+            return ints_BN
+        return ints_BN.pin_memory().to(self.world.device, non_blocking=True)
 
 
 def build_engine(

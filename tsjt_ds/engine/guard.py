@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import median
 
 from tsjt_ds.engine.engine import StepResult
@@ -42,6 +42,12 @@ class LossGuard:
         for name, value in nll.items():
             self.recent[name].append(value)
         return ""
+
+    def forget_all_but(self, capacities: Collection[str]) -> None:
+        """Forget the losses of capacities that have rested, or that begin anew."""
+        self.recent = {
+            name: losses for name, losses in self.recent.items() if name.split("/")[0] in capacities
+        }
 
     def state(self) -> dict[str, list[float]]:
         """What :meth:`restore` needs."""

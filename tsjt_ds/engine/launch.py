@@ -23,7 +23,7 @@ from tsjt_ds.engine.run_directory import (
     lock_run_directory,
     record_start,
 )
-from tsjt_ds.errors import Collector, UserError
+from tsjt_ds.errors import Collector, UserError, mistakes_of
 from tsjt_ds.parallel.layout import Layout
 from tsjt_ds.parallel.slurm import adopt_slurm_ranks
 
@@ -65,12 +65,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _train(args)
     except (UserError, OSError) as error:
-        _tell(str(error))
+        _tell(mistakes_of(error))
         return 1
     return 0
 
 
-def _tell(mistakes: str) -> None:
+def _tell(mistakes: list[str]) -> None:
     """Say what is wrong, from one rank.
 
     The others wait, lest a launcher that sees them fail end the first before it has spoken; one
@@ -80,7 +80,7 @@ def _tell(mistakes: str) -> None:
     who = "train" if rank == "0" else f"train: rank {rank}"
     if rank != "0":
         time.sleep(PATIENCE)
-    for line in mistakes.splitlines():
+    for line in mistakes:
         print(f"{who}: error: {line}", file=sys.stderr, flush=True)
 
 

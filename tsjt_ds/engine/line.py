@@ -75,6 +75,8 @@ class Line:
         carried = other.schedule.stages[-1].carry_best
         if carried:
             self.checkpointer.load(other.best_checkpoint(carried), tensors_only=True)
+        # Of a beginning that was given up, which may have been at an earlier step.
+        on_main_rank(self.setup.world, partial(_drop_history, self.directory, 0))
         return self.start(step)
 
     def resume(self, path: Path) -> int:
@@ -170,6 +172,7 @@ class Line:
         if stages[index].grow:
             self.checkpointer.grow(path, stages[index].grow, self._trained_before(index))
             self.setup.say(f"stage {stages[index].name} grows {', '.join(stages[index].grow)}")
+        self.guard.forget_all_but(stages[index - 1].computed)
         self.entered, self.best_of_stage = index, BestTracker()
 
     def best_checkpoint(self, figure: str) -> Path:
@@ -328,12 +331,8 @@ class Line:
 
         def prepare() -> None:
             directory.mkdir(parents=True, exist_ok=True)
-            drop_metrics_from(directory, step)
-            drop_validations_from(directory, step)
-            drop_bleu_after(directory, step)
+            _drop_history(directory, step)
             self.best.write(directory)
-            for name in (ROUTER_LOAD, DIAGNOSTICS):
-                drop_records_from(directory / name, step)
 
         on_main_rank(setup.world, prepare)
         by_row = setup.data.target_tokens_by_row
@@ -363,6 +362,15 @@ class Line:
                 self._start_bleu()
                 self.bleu.close()
         self._bleu_due = None
+
+
+def _drop_history(directory: Path, step: int) -> None:
+    """Take out what was recorded of ``step`` and later ones."""
+    drop_metrics_from(directory, step)
+    drop_validations_from(directory, step)
+    drop_bleu_after(directory, step)
+    for name in (ROUTER_LOAD, DIAGNOSTICS):
+        drop_records_from(directory / name, step)
 
 
 def _take_history(origin: Path, directory: Path) -> None:

@@ -1,5 +1,6 @@
 """The run directory: what it records, and who may write in it."""
 
+import errno
 import fcntl
 import json
 import os
@@ -21,6 +22,8 @@ from tsjt_ds.files import write_whole
 RECORDED = ("tsjt-ds", "torch", "deepspeed", "megatron-core", "numpy", "sentencepiece")
 NOT_IDENTITY = {"name", "run_directory", "evaluation", "validation", "diagnostics"}
 """Recipe keys that may change between two starts of a run."""
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+"""From file systems without ``flock``, as some that clusters share are mounted."""
 
 
 def training_identity(recipe: Recipe, with_schedule: bool = True) -> dict[str, Any]:
@@ -79,6 +82,8 @@ def check_resume_path(resume: str) -> None:
 def lock_run_directory(path: Path) -> TextIO:
     """Keep other trainings out of a run directory for as long as the returned file is open.
 
+    Where the file system has no locks, only says so.
+
     Raises:
         UserError: another training has it.
     """
@@ -93,6 +98,10 @@ def lock_run_directory(path: Path) -> TextIO:
             f"{path}: another training is writing here: {holder} (wait for it, end it, or choose "
             "another run_directory)"
         ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        print(f"note: {path}: no file locks here (see that no other training writes in it)")
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {socket.gethostname()}")
     lock.flush()

@@ -68,14 +68,20 @@ class Schedule:
         stages: in order; each has steps and weights.
         first_step: where the first of them starts.
         ends: step after the last of the first so many stages, where that is known already.
+        before: the schedule of the steps before ``first_step``, if there are any.
     """
 
     def __init__(
-        self, stages: Sequence[StageConfig], first_step: int = 0, ends: Sequence[int] = ()
+        self,
+        stages: Sequence[StageConfig],
+        first_step: int = 0,
+        ends: Sequence[int] = (),
+        before: "Schedule | None" = None,
     ) -> None:
         self.stages = list(stages)
         self.first_step = first_step
         self.ends = list(ends)
+        self.before = before
 
     @property
     def steps(self) -> int:
@@ -143,11 +149,8 @@ class Schedule:
         )
 
     def spans(self, owners: Collection[str], end: int) -> list[tuple[int, int]]:
-        """The steps before ``end`` that computed some of ``owners``: first, and after the last.
-
-        What was before the schedule's first step counts as such.
-        """
-        found = [(0, min(self.first_step, end))] if self.first_step else []
+        """The steps before ``end`` that computed some of ``owners``: first, and after the last."""
+        found = self.before.spans(owners, min(self.first_step, end)) if self.before else []
         for index, stage in enumerate(self.stages):
             start, after = self.start_of(index), min(self.end_of(index), end)
             if start >= after or not stage.computed & set(owners):
@@ -173,9 +176,9 @@ def joint_schedule(config: ScheduleConfig) -> Schedule:
 
 
 def separate_schedules(
-    config: ScheduleConfig, capacities: Sequence[str], first_step: int
+    config: ScheduleConfig, capacities: Sequence[str], joint: Schedule
 ) -> dict[str, Schedule]:
-    """The schedule of each capacity that continues alone after ``first_step`` steps."""
+    """The schedule of each capacity that continues alone from the end of the joint one."""
     stage = config.separate_stage
     if stage is None:
         return {}
@@ -190,7 +193,8 @@ def separate_schedules(
                     }
                 )
             ],
-            first_step,
+            joint.steps,
+            before=joint,
         )
         for name, steps in stage.separate.items()
     }

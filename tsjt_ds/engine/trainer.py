@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig
@@ -11,7 +12,7 @@ from tsjt_ds.data.plan import Plan, build_plan
 from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.data.rows import RowReader
 from tsjt_ds.data.training_data import TrainingData
-from tsjt_ds.engine.checkpoint_files import SEPARATE, separate_line
+from tsjt_ds.engine.checkpoint_files import SEPARATE, separate_line, set_aside_after
 from tsjt_ds.engine.diagnostics import GradientDiagnostics
 from tsjt_ds.engine.engine import Engine, EngineHook, build_engine
 from tsjt_ds.engine.line import Line
@@ -24,7 +25,7 @@ from tsjt_ds.engine.stop import StopRequest
 from tsjt_ds.engine.watchdog import Watchdog
 from tsjt_ds.model.composite import Composite
 from tsjt_ds.model.teacher import load_teacher
-from tsjt_ds.parallel.groups import World
+from tsjt_ds.parallel.groups import World, on_main_rank
 
 
 class Trainer:
@@ -70,7 +71,9 @@ class Trainer:
         start = self._start(joint, resume)
         end = joint.train(start)
         is_done = start == end
-        separate = separate_schedules(self.recipe.schedule, list(self.recipe.model.capacities), end)
+        separate = separate_schedules(
+            self.recipe.schedule, list(self.recipe.model.capacities), self.joint
+        )
         for capacity, schedule in separate.items():
             line = Line(self.setup, separate_line(self.recipe.run_path, capacity), schedule)
             start = self._start_alone(line, resume, joint, end)
@@ -82,11 +85,25 @@ class Trainer:
     def _start(self, line: Line, resume: str) -> int:
         """Load what the joint line goes on from; the step it is at."""
         path = self._checkpoint_of(line, resume)
+        is_named = path is not None and path == Path(resume)
+        if is_named or line.checkpointer.holds_later_than(path):
+            self._void_separate_lines()
         if path is not None:
             return line.resume(path)
         if resume == "auto":
             self.setup.say("no checkpoint to resume from: training starts at step 0")
         return line.start(0)
+
+    def _void_separate_lines(self) -> None:
+        """Take what followed from another end of the joint line out of the way."""
+        separate = self.recipe.schedule.separate_stage
+        for capacity in separate.separate if separate else ():
+            line = separate_line(self.recipe.run_path, capacity)
+            for path in on_main_rank(self.world, partial(set_aside_after, line, -1)):
+                self.setup.say(
+                    f"{SEPARATE}/{capacity} {path.name}: kept under this name, since the joint "
+                    "training that it followed from is done again"
+                )
 
     def _start_alone(self, line: Line, resume: str, joint: Line, end: int) -> int:
         """Load what a separate line goes on from: its own newest checkpoint, or the joint end."""
@@ -109,7 +126,7 @@ class Trainer:
                 line.checkpointer.verify(named)
                 return named
             if not is_of_separate:
-                return None  # The joint line was gone back on: what followed from it is void.
+                return None  # What there was is void.
         path, messages = line.checkpointer.find()
         for message in messages:
             self.setup.say(message)

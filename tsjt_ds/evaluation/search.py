@@ -1,13 +1,15 @@
 """Searching for translations: what every search is asked, and CTranslate2's."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import ctranslate2
 
 from tsjt_ds.errors import UserError
+from tsjt_ds.evaluation.cublas import CUBLAS, REMEDY, load_cublas
 from tsjt_ds.export.record import MAX_LENGTH_OFFSET, MAX_LENGTH_RATIO, NEVER_GENERATED
 from tsjt_ds.limits import cores
 
@@ -85,8 +87,7 @@ class CTranslate2Search:
     ) -> None:
         self.options = options
         self._suppressed = [[pieces[index]] for index in NEVER_GENERATED]
-        if device == "auto":
-            device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+        device = _chosen_device(device)
         workers = 1 if device == "cuda" else threads or cores()
         try:
             self._model = ctranslate2.Translator(
@@ -124,5 +125,29 @@ class CTranslate2Search:
                 Hypothesis(pieces[1:], score)
                 for pieces, score in zip(result.hypotheses, result.scores, strict=True)
             ]
-            for result in (output.result() for output in outputs)
+            for result in map(_result, outputs)
         )
+
+
+def _chosen_device(wanted: str) -> str:
+    """``cpu`` or ``cuda``.
+
+    Raises:
+        UserError: ``cuda`` is wanted, and CTranslate2 would fail there.
+    """
+    if wanted == "cpu" or (wanted == "auto" and not ctranslate2.get_cuda_device_count()):
+        return "cpu"
+    if load_cublas():
+        return "cuda"
+    missing = f"CTranslate2 finds no {CUBLAS} to compute with on the GPU"
+    if wanted == "cuda":
+        raise UserError(f"{missing} ({REMEDY}, or use --device cpu)")
+    print(f"{missing}: decoding on the CPU ({REMEDY})", file=sys.stderr)
+    return "cpu"
+
+
+def _result(output: Any) -> Any:
+    try:
+        return output.result()
+    except RuntimeError as error:  # As where a GPU's memory is full.
+        raise UserError(f"CTranslate2: {error} (--device cpu decodes without a GPU)") from None

@@ -77,14 +77,22 @@ class Growth:
         depth = config.encoder_layers if stack == "encoder" else config.decoder_layers
         if part.startswith("final_norms."):
             return self.read(self._norm(stack, depth, base, part))
+        below = f"{stack}.{layer % depth}.{part}"
+        is_stacked = layer >= depth and self.entering[capacity] == "stack"
+        if is_stacked and part.startswith("sparse.") and self._is_owned(below, base):
+            return self.read(below)
         if part.startswith("sparse.fc"):
             return self._expert_copies(stack, layer, name)
         if part.startswith("sparse."):
             return self.read(name)
-        if layer >= depth and self.entering[capacity] == "stack":
-            return self.value(f"{stack}.{layer % depth}.{part}")
+        if is_stacked:
+            return self.value(below)
         is_output = part.endswith(_ADD_TO_RESIDUAL)
         return torch.zeros_like(self.read(name)) if is_output else self.read(name)
+
+    def _is_owned(self, name: str, capacity: str) -> bool:
+        """Whether there is such a parameter, and a capacity has it."""
+        return name in self.names and capacity in self.owners(name)
 
     def _norm(self, stack: str, depth: int, base: str, part: str) -> str:
         """The final norm of ``base``, which may bear the name of a capacity it is shared with."""

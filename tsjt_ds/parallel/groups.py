@@ -89,6 +89,9 @@ def initialize_world(layout: Layout, patience: float = 0.0) -> World:
     # compiler, of no use in training.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     accelerator = get_accelerator()
+    if accelerator.device_name() == "cuda" and accelerator.device_count() == 1:
+        # SLURM may show each rank its own GPU alone. DeepSpeed goes by the same variable.
+        os.environ["LOCAL_RANK"] = "0"
     timeout = _longer_than(patience)
     if not torch.distributed.is_initialized():
         # DeepSpeed does not say how long the groups that it makes may wait.

@@ -49,7 +49,7 @@ def check(
     awaited = ""
     ours, theirs = split_overrides(overrides)
     if config_path is not None:
-        world_size = processes or fewest_processes(config_path, theirs)
+        world_size = fewest_processes(config_path, theirs) if processes is None else processes
         recipe, config = load_run_files(recipe_path, config_path, overrides, world_size, collector)
         if recipe is not None and config is not None:
             with collector.collect():

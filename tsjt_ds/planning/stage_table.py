@@ -23,7 +23,7 @@ class Line:
 def lines_of(recipe: Recipe) -> list[Line]:
     """The joint line, then those of the capacities that part from it."""
     joint = joint_schedule(recipe.schedule)
-    apart = separate_schedules(recipe.schedule, list(recipe.model.capacities), joint.steps)
+    apart = separate_schedules(recipe.schedule, list(recipe.model.capacities), joint)
     return [Line(JOINT, joint), *(Line(name, schedule) for name, schedule in apart.items())]
 
 

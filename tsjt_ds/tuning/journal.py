@@ -17,7 +17,7 @@ class Journal:
     Args:
         path: the file.
         setting: what must be the same for a measurement to count again: recipe, DeepSpeed file,
-            steps.
+            steps, machine.
     """
 
     def __init__(self, path: Path, setting: Mapping[str, Any]) -> None:

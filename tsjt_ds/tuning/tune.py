@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from tsjt_ds.planning.cluster import Cluster, PeakFlops
 from tsjt_ds.planning.load import heaviest, loads_of
 from tsjt_ds.tuning.candidate import Candidate, candidate_of
 from tsjt_ds.tuning.journal import Journal
+from tsjt_ds.tuning.machine import machine
 from tsjt_ds.tuning.ranking import Ranked, Ranking, Search
 from tsjt_ds.tuning.report import table_rows, write_table
 from tsjt_ds.tuning.trial import Outcome, Trials, check_launcher
@@ -60,10 +62,10 @@ def tune(request: Request, say: Callable[[str], None]) -> Found:
     """Search, and write the winner, its measurements and the table of all candidates.
 
     Raises:
-        UserError: a file is wrong, the output exists, nothing can be run, or every run failed.
+        UserError: a file is wrong, the output exists or cannot be written, nothing can be run, or
+            every run failed.
     """
-    if request.output.exists() and not request.overwrite:
-        raise UserError(f"{request.output}: exists (give --overwrite, or another --output)")
+    _check_output(request)
     checked, config = _checked(request)
     cluster = request.cluster or this_machine(request.processes)
     _, theirs = split_overrides(request.overrides)
@@ -72,7 +74,6 @@ def tune(request: Request, say: Callable[[str], None]) -> Found:
     say(_summary(ranking, cluster))
     if checked.awaited:
         say(f"note: {checked.awaited}, so the teacher's memory and FLOPs are not counted")
-    request.output.parent.mkdir(parents=True, exist_ok=True)
     given = search.judge(candidate_of(config), search.predict(candidate_of(config)))
     chosen = _chosen(ranking, given, request.best)
     outcomes = _run(request, search, chosen, say)
@@ -102,6 +103,22 @@ def this_machine(processes: int) -> Cluster:
         intra_node_gb_per_second=1,
         inter_node_gb_per_second=1,
     )
+
+
+def _check_output(request: Request) -> None:
+    """Know before the search, which may take hours, that its result can be written."""
+    if request.output.exists() and not request.overwrite:
+        raise UserError(f"{request.output}: exists (give --overwrite, or another --output)")
+    where = request.output.parent
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=where):
+            pass
+        for where in (request.output, *map(request.beside, ("tsv", "json", "jsonl"))):
+            if where.exists():
+                where.open("ab").close()
+    except OSError as error:
+        raise UserError(f"{where}: {error.strerror} (choose another --output)") from None
 
 
 def _checked(request: Request) -> tuple[Checked, DeepSpeedConfig]:
@@ -162,6 +179,7 @@ def _run(
         "config": request.config.read_text(encoding="utf-8"),
         "overrides": request.overrides,
         "steps": request.steps,
+        "machine": machine(),
     }
     journal = Journal(request.beside("jsonl"), setting)
     stage = heaviest(loads_of(recipe, search.teacher)).name
