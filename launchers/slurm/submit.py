@@ -133,6 +133,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         default="srun",
         help="srun starts the ranks (default), or one torchrun a node does",
     )
+    parser.add_argument(
+        "--teacher-follows",
+        action="store_true",
+        help="the frozen teacher's run need not be there yet, only when the job starts",
+    )
     parser.add_argument("--dry-run", action="store_true", help="only print the batch script")
     args = parser.parse_args(arguments)
     if len(args.deepspeed_config) > 1 and args.launcher != "srun":
@@ -234,8 +239,11 @@ def check_training(args: argparse.Namespace, config: Path, processes: int) -> Re
         raise UserError(
             f"{checked.recipe.prepared_path}: holds no prepared data (run `tsjt prepare`)"
         )
-    if checked.awaited:
-        raise UserError(f"teacher: {checked.awaited} (train it first)")
+    if checked.awaited and not args.teacher_follows:
+        raise UserError(
+            f"teacher: {checked.awaited} (train it first; if this job waits for that one's end by "
+            "--dependency, give --teacher-follows)"
+        )
     return checked.recipe
 
 

@@ -210,7 +210,8 @@ def test_all_that_is_wrong_is_told_before_anything_is_submitted(
     assert "holds no prepared data (run `tsjt prepare`)" in capsys.readouterr().err
     teacher = "teacher={run: runs/none, capacity: high}"
     assert submit.main([*arguments, "--set", teacher]) == 1
-    assert "error: teacher: runs/none: no run yet (train it first)" in capsys.readouterr().err
+    assert "error: teacher: runs/none: no run yet (train it first;" in capsys.readouterr().err
+    assert submit.main([*arguments, "--set", teacher, "--teacher-follows", "--dry-run"]) == 0
 
 
 def test_without_slurm(
