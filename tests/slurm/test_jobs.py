@@ -62,6 +62,23 @@ def test_an_array_sweeps_over_deepspeed_files(sweep: Job) -> None:
         assert len(metrics(run)) == 20
 
 
+def test_one_task_of_an_array_is_requeued_alone(
+    cluster: Cluster, digits: Path, sweep: Job, steps: int
+) -> None:
+    configs = [digits / "often.json", digits / "seldom.json"]
+    job = Job(cluster, digits, "task", configs, steps)
+    # The last one: SLURM gives it the array's own job id.
+    run = Path(f"{job.run}-seldom")
+    job.wait(lambda: len(metrics(run)) >= 5, "5 steps", "_1")
+    cluster.run("scancel", "--signal=USR1", f"{job.number}_1")
+    job.wait(lambda: job.shown("_1")["Restarts"] == "1", "restart", "_1")
+    for task in ("_0", "_1"):
+        job.wait_for("COMPLETED", task)
+    assert [job.shown(task)["Restarts"] for task in ("_0", "_1")] == ["0", "1"]
+    assert [starts(Path(f"{job.run}-often")), starts(run)] == [1, 2]
+    assert len(metrics(run)) == steps
+
+
 def test_torchrun_on_two_nodes(cluster: Cluster, digits: Path, config: Path, whole: Path) -> None:
     options = ("--nodes", "2", "--launcher", "torchrun")
     job = Job(cluster, digits, "torchrun", [config], len(metrics(whole)), *options)

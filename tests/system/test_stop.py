@@ -13,11 +13,11 @@ from tests.system.conftest import write_config
 from tests.system.runs import ROOT, TIMEOUT, environment, metrics, run, train_command, wait_until
 from tests.system.test_schedules import records, weights_of
 
-STEPS = ["--set", "schedule.stages.0.steps=18", "--set", "schedule.stages.1.steps=18"]
+STEPS = ["--set", "schedule.stages.0.steps=12", "--set", "schedule.stages.1.steps=12"]
 
 
 def training(digits: Path, name: str) -> list[str]:
-    config = write_config(digits / "stop.json", pipeline=2, checkpoint_interval=12)
+    config = write_config(digits / "stop.json", pipeline=2, checkpoint_interval=8)
     where = f"run_directory={digits / name}"
     return train_command(2, digits / "recipe.yaml", config, *STEPS, "--set", where)
 
@@ -41,7 +41,7 @@ def stop(run_directory: Path, command: list[str], ask: Callable[[int], object]) 
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
     )
-    wait_until(lambda: len(metrics(run_directory)) >= before + 8, process)
+    wait_until(lambda: len(metrics(run_directory)) >= before + 4, process)
     ask(process.pid)
     output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
@@ -60,13 +60,13 @@ def test_stopped_and_started_again_equals_never_stopped(digits: Path) -> None:
     output = stop(directory, command, signal_the_last_rank)
     stopped = json.loads((directory / "stopped.json").read_text())
     assert stopped["signal"] == "SIGUSR1"
-    assert f"stopped after step {stopped['step']} of 36: SIGUSR1" in output
-    assert 8 <= stopped["step"] == len(metrics(directory)) < 36
+    assert f"stopped after step {stopped['step']} of 24: SIGUSR1" in output
+    assert 4 <= stopped["step"] == len(metrics(directory)) < 24
 
     before = stopped["step"]
     output = stop(directory, command, lambda _: (directory / "stop").touch())
     stopped = json.loads((directory / "stopped.json").read_text())
-    assert f"at step {before} of 36" in output
+    assert f"at step {before} of 24" in output
     assert stopped["step"] > before
     assert not (directory / "stop").exists()
 

@@ -63,7 +63,10 @@ class Trials:
 
     def run(self, candidate: Candidate) -> Outcome:
         """Train for a few steps in a directory of its own, which is deleted."""
-        directory = Path(tempfile.mkdtemp(prefix="tsjt-tune-"))
+        # Its last step writes a checkpoint: there is room for one where runs are.
+        place = self.recipe.run_path.parent
+        place.mkdir(parents=True, exist_ok=True)
+        directory = Path(tempfile.mkdtemp(prefix="tsjt-tune-", dir=place))
         try:
             failure = self._train(candidate, directory)
             return Outcome(failure=failure) if failure else _measure(directory / "run")
