@@ -14,7 +14,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 RUN /opt/uv/bin/uv pip install --python /opt/venv -c constraints.txt \
         ${TORCH_BACKEND:+--torch-backend=$TORCH_BACKEND} -r pyproject.toml \
-        $(case "$TORCH_BACKEND" in cu*) echo --extra gpu;; esac) \
+        $(case "$TORCH_BACKEND" in (cu*) echo --extra gpu;; esac) \
     # torch's own tests: a tenth of the image.
     && cd /opt/venv/lib/python3*/site-packages/torch && rm -rf test bin/test_* bin/*Test
 COPY README.md LICENSE ./
