@@ -11,7 +11,6 @@ CPU threads, and take turns in one run. Ours is started as a user starts it, at 
 import argparse
 import json
 import os
-import platform
 import re
 import statistics
 import sys
@@ -25,6 +24,7 @@ from arms import ROOT, Arm, Setting, recipe_of, run_arm
 
 from tsjt_ds.data.prepare import prepare
 from tsjt_ds.errors import UserError
+from tsjt_ds.limits import processor
 from tsjt_ds.model.cost import training_flops
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -245,10 +245,7 @@ def joint_cost(arm: Arm, measured: Measured) -> float | None:
 def describe_device(device: str, peak: float | None) -> tuple[str, float | None]:
     """Name and peak TFLOP/s (``None`` where it is not known)."""
     if device == "cpu":
-        path = Path("/proc/cpuinfo")
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        match = re.search(r"model name\s*: (.+)", text)
-        return (match[1] if match else platform.processor() or platform.machine()), peak
+        return processor(), peak
     import torch
 
     name = torch.cuda.get_device_name()

@@ -13,13 +13,11 @@ import sys
 import time
 from pathlib import Path
 
-import yaml
-
 from tsjt_ds.ablation.plan import AblationPlan
 from tsjt_ds.ablation.status import status_table
 from tsjt_ds.ablation.table import check_name, load_table
 from tsjt_ds.ablation.tasks import Notes, Task, TaskRunner
-from tsjt_ds.config.strict_yaml import load_yaml
+from tsjt_ds.config.overrides import value_of
 from tsjt_ds.errors import UserError, mistakes_of
 from tsjt_ds.limits import cores
 
@@ -135,7 +133,7 @@ def make_plan(args: argparse.Namespace) -> AblationPlan:
     check_name("size", args.size, table.sizes)
     parameters = dict(_parameter(item) for item in args.parameter)
     for name in parameters:
-        check_name("parameter", name, table.parameters | table.sizes[args.size].parameters)
+        check_name("parameter", name, table.parameters_of(args.size))
     return AblationPlan(
         table,
         args.table,
@@ -163,10 +161,7 @@ def _parameter(item: str) -> tuple[str, object]:
     name, separator, value = item.partition("=")
     if not (name and separator):
         raise UserError(f"--parameter {item}: no NAME=VALUE (e.g. steps=1200)")
-    try:
-        return name, load_yaml(value)
-    except yaml.YAMLError:
-        raise UserError(f"--parameter {item}: its value is no valid YAML (quote it)") from None
+    return name, value_of(value, f"--parameter {item}")
 
 
 def _say(line: str) -> None:

@@ -1,9 +1,12 @@
-"""What this process may use of the machine, a container's limits included."""
+"""The machine, and what this process may use of it, a container's limits included."""
 
 import os
+import platform
+import re
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+CPUINFO = Path("/proc/cpuinfo")
 MEMORY = Path("/proc/meminfo")
 
 
@@ -24,6 +27,13 @@ def memory(cgroup: Path = CGROUP, total: Path = MEMORY) -> int:
     limits = (cgroup / "memory.max", cgroup / "memory/memory.limit_in_bytes")
     limit = _numbers(*limits, count=1)[0]
     return min(limit, of_machine) if limit > 0 else of_machine
+
+
+def processor() -> str:
+    """The name of the processor."""
+    text = CPUINFO.read_text(encoding="utf-8") if CPUINFO.exists() else ""
+    match = re.search(r"model name\s*: (.+)", text)
+    return match[1] if match else platform.processor() or platform.machine()
 
 
 def _numbers(*files: Path, count: int) -> list[int]:

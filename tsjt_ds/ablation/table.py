@@ -75,6 +75,10 @@ class Table(Section):
             before.append(name)
         return self
 
+    def parameters_of(self, size: str) -> dict[str, Any]:
+        """The values of all parameters in a size."""
+        return {**self.parameters, **self.sizes[size].parameters}
+
     def settings(self, arm: str, size: str, parameters: Mapping[str, Any]) -> list[str]:
         """The ``key.path=value`` of an arm in a size, without the size's places of files.
 
@@ -86,9 +90,8 @@ class Table(Section):
         Raises:
             UserError: a value names an unknown parameter, or itself.
         """
-        chosen = self.sizes[size]
-        known = {**self.parameters, **chosen.parameters, **parameters}
-        values = {**chosen.set, **self.arms[arm].set}
+        known = {**self.parameters_of(size), **parameters}
+        values = {**self.sizes[size].set, **self.arms[arm].set}
         return [
             f"{key}={json.dumps(_filled(value, known, f'arm {arm!r}: {key}'))}"
             for key, value in values.items()

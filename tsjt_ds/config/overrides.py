@@ -40,15 +40,20 @@ def apply_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str
         path, separator, text = override.partition("=")
         if not separator or not path:
             raise UserError(f"--set {override}: no key.path=value (e.g. --set seed=2)")
-        _put(result, path.split("."), _value(text, override), override)
+        _put(result, path.split("."), value_of(text, f"--set {override}"), override)
     return result
 
 
-def _value(text: str, override: str) -> Any:
+def value_of(text: str, option: str) -> Any:
+    """What YAML makes of the value of an option, which is given whole for the message.
+
+    Raises:
+        UserError: it is no YAML.
+    """
     try:
         return load_yaml(text)
     except yaml.YAMLError:
-        raise UserError(f"--set {override}: its value is no valid YAML (quote it)") from None
+        raise UserError(f"{option}: its value is no valid YAML (quote it)") from None
 
 
 def _put(values: Any, path: list[str], value: Any, override: str) -> None:

@@ -125,8 +125,6 @@ class Trainer:
             if origin == line.directory.resolve() or (is_joint and not is_of_separate):
                 line.checkpointer.verify(named)
                 return named
-            if not is_of_separate:
-                return None  # What there was is void.
         path, messages = line.checkpointer.find()
         for message in messages:
             self.setup.say(message)
