@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tsjt_ds.errors import UserError
+from tsjt_ds.files import write_whole
 
 PACKAGE = "homeassistant==2024.3.3"
 WHEEL = "homeassistant-2024.3.3-py3-none-any.whl"
@@ -69,22 +70,30 @@ def build(directory: Path, languages: list[str]) -> dict[str, dict[str, int]]:
     manifest = directory / "corpus.json"
     made_from = {"sha256": SHA256, "format": FORMAT, "languages": languages}
     files = [directory / f"{s}.en-{language}.tsv.gz" for s in SPLITS for language in languages]
-    if manifest.exists() and all(file.exists() for file in files):
-        known = json.loads(manifest.read_text(encoding="utf-8"))
-        if {key: known.get(key) for key in made_from} == made_from:
-            return known["pairs"]
+    known = read_manifest(manifest)
+    if known.items() >= made_from.items() and all(file.exists() for file in files):
+        return known["pairs"]
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        manifest.unlink(missing_ok=True)
         wheel = fetch_wheel(directory / "download")
         counts = {
             f"en-{language}": write_pairs(directory, language, pairs)
             for language, pairs in read_pairs(wheel, languages).items()
         }
         # Written last: it vouches for the files beside it.
-        manifest.write_text(json.dumps({**made_from, "pairs": counts}, indent=2), encoding="utf-8")
+        write_whole(manifest, json.dumps({**made_from, "pairs": counts}, indent=2))
     except OSError as error:
         raise UserError(f"{error.filename or directory}: {error.strerror}") from None
     return counts
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What the files beside it were made from; empty if nothing vouches for them."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def fetch_wheel(cache: Path) -> Path:

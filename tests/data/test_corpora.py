@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,10 @@ def test_placeholders_are_filled(tmp_path: Path) -> None:
 
 
 def test_unknown_placeholder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data.dev: 'x.\{lang\}' has an unknown placeholder"):
-        check_files(config(tmp_path, dev="x.{lang}"))
+    for name in ("x.{lang}", "x.{pair.tsv}", "x.{pair[tsv]}"):
+        expected = re.escape(f"data.dev: '{name}' has an unknown placeholder")
+        with pytest.raises(UserError, match=expected):
+            check_files(config(tmp_path, dev=name))
 
 
 def test_all_missing_files_are_named_at_once(tmp_path: Path) -> None:
@@ -58,10 +61,11 @@ def test_one_file_for_two_pairs_is_refused(tmp_path: Path) -> None:
         check_files(config(tmp_path, train=f"{tmp_path}/train.en-de.tsv"))
 
 
-def test_one_tmx_file_may_serve_all_pairs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["all.tmx", "all.xlf", "all.xml"])
+def test_one_file_that_tells_languages_may_serve_all_pairs(tmp_path: Path, name: str) -> None:
     touch_all(tmp_path)
-    (tmp_path / "all.tmx").touch()
-    check_files(config(tmp_path, train=f"{tmp_path}/all.tmx"))
+    (tmp_path / name).touch()
+    check_files(config(tmp_path, train=f"{tmp_path}/{name}"))
 
 
 def test_patterns_are_filled_and_sorted(tmp_path: Path) -> None:

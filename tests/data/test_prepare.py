@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import json
 import os
 import shutil
@@ -10,7 +11,9 @@ import pytest
 
 from tests.lo10 import LO10, needs_lo10
 from tsjt_ds.config.recipe import Recipe, TokenizerConfig
+from tsjt_ds.data import prepare as prepare_module
 from tsjt_ds.data.plan import build_plan
+from tsjt_ds.data.preparation.steps import Preparation
 from tsjt_ds.data.prepare import prepare
 from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.data.proportion import describe_rows
@@ -21,6 +24,12 @@ MakeRecipe = Callable[..., Recipe]
 
 def silent(message: str) -> None:
     pass
+
+
+HOSTILE = (
+    b"no tab\n\xff\tx\n\tempty\nba bu\tba bu\nba\t<b>BA</b>\nba\t\xd0\xb1\xd0\xb0\n"
+    b"ba -- bu!\tBA BU\nba\tBU BO DI BU BO DI BU BO DI\n \xc2\xa0de  di \tDE DI\n"
+)
 
 
 def append(file: Path, content: bytes) -> None:
@@ -80,8 +89,6 @@ def test_bad_lines_are_skipped_and_reported(make_recipe: MakeRecipe, tmp_path: P
     said: list[str] = []
     data = prepare(recipe, say=said.append)
     report = json.loads((data.directory / "cleaning.json").read_text())["train"]["en-de"]
-    before = json.loads((prepare(make_recipe(tmp_path)).directory / "cleaning.json").read_text())
-    assert before["train"]["en-de"] == report
     assert report["read"] == 310
     assert report["kept"] + sum(report["skipped"].values()) == 310
     assert report["skipped"]["no tab"] == report["skipped"]["invalid UTF-8"] == 1
@@ -110,6 +117,108 @@ def test_gzip_and_moses_give_the_same_shards(
     }
     again = prepare(make_recipe(tmp_path, train=[moses]), say=silent)
     assert again.fingerprint == prepared.fingerprint
+
+
+GOLDEN = "1e1491ef8eb6681f051aa5123be1170bbd8fe190ae68d1ce02aa1fbdbc695351"
+
+
+def test_the_rules_are_these(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """A change here is one of everybody's data: PREPARATION_RULES goes up with it."""
+    make_recipe(tmp_path)
+    append(tmp_path / "train.en-de.tsv", HOSTILE)
+    tmx = "".join(
+        f'<tu><tuv xml:lang="en"><seg>{n} {text}</seg></tuv><tuv xml:lang="de"><seg>{n} X{text}'
+        "</seg></tuv></tu>"
+        for n, text in enumerate(["a&amp;b", "two<bpt i='1'/>words", "&#228;", "(ba) be"])
+    )
+    (tmp_path / "more.tmx").write_text(f"<tmx version='1.4'><body>{tmx}</body></tmx>")
+    train = [
+        f"{tmp_path}/train.{{pair}}.tsv",
+        {"file": f"{tmp_path}/more.tmx", "pairs": ["en-de"]},
+    ]
+    data = prepare(make_recipe(tmp_path, train=train), say=silent)
+    digest = hashlib.sha256()
+    for name in ("dev.en-de.tsv", "test.en-fr.tsv", "train.en-de.kept", "train.en-fr.kept"):
+        digest.update((data.directory / name).read_bytes())
+    report = json.loads((data.directory / "cleaning.json").read_text())["train"]["en-de"]
+    digest.update(json.dumps([report["read"], report["kept"], report["skipped"]]).encode())
+    assert digest.hexdigest() == GOLDEN
+
+
+def test_what_other_rules_prepared_is_used_and_told(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = make_recipe(tmp_path)
+    manifest = prepare(recipe, say=silent).directory / "prepared.json"
+    values = json.loads(manifest.read_text())
+    values["versions"]["rules"] = "0"
+    manifest.write_text(json.dumps(values))
+    said: list[str] = []
+    prepare(recipe, say=said.append)
+    where = recipe.prepared_path
+    assert said == [f"{where}: already prepared, by another version (--overwrite: by this one)"]
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize(
+    ("place", "name"), [(prepare_module, "check_beginnings"), (Preparation, "run")]
+)
+def test_what_another_puts_there_meanwhile_stays(
+    make_recipe: MakeRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_there: bool,
+    place: object,
+    name: str,
+) -> None:
+    recipe = make_recipe(tmp_path)
+    if is_there:
+        prepare(recipe, say=silent)
+    theirs = recipe.prepared_path / "prepared.json"
+    original = getattr(place, name)
+
+    def and_theirs(*arguments: object) -> None:
+        original(*arguments)
+        theirs.parent.mkdir(exist_ok=True)
+        theirs.write_text("theirs")
+
+    monkeypatch.setattr(place, name, and_theirs)
+    with pytest.raises(UserError, match=r"prepared: was prepared by somebody else meanwhile"):
+        prepare(recipe, overwrite=True, say=silent)
+    assert theirs.read_text() == "theirs"
+
+
+def test_a_link_stays_and_what_it_names_is_replaced(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    link = tmp_path / "prepared"
+    link.symlink_to(disk / "mine")
+    recipe = make_recipe(tmp_path)
+    for overwrite in (False, True, True):
+        data = prepare(recipe, overwrite=overwrite, say=silent)
+        assert link.is_symlink()
+        assert (disk / "mine" / "prepared.json").is_file()
+        assert {path.name for path in disk.iterdir()} == {"mine"}
+    assert data.directory == link
+
+
+def test_a_mount_point_is_refused_before_any_work(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe(tmp_path)
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == recipe.prepared_path)
+    with pytest.raises(UserError, match=r"prepared: is a mount point \(name a directory below it"):
+        prepare(recipe, say=silent)
+
+
+def test_another_weight_is_the_same_data(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    file = f"{tmp_path}/train.{{pair}}.tsv"
+    data = prepare(make_recipe(tmp_path, train=[file]), say=silent)
+    data.check(make_recipe(tmp_path, train=[{"file": file, "weight": 2.0}]))
+    with pytest.raises(UserError, match=r"data\.train: .* when prepared"):
+        data.check(make_recipe(tmp_path, train=[{"file": file, "limit": 2}]))
 
 
 def test_a_second_call_does_nothing(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.data.checksums import Checksums, file_record
 from tsjt_ds.data.prepare import prepare
-from tsjt_ds.data.prepared import PreparedData, kept_file
+from tsjt_ds.data.prepared import RULES, PreparedData, kept_file
 from tsjt_ds.data.training_text import trained_text
 from tsjt_ds.errors import UserError
 
@@ -152,5 +152,23 @@ def test_training_text_that_ends_too_soon_is_told(make_recipe: MakeRecipe, tmp_p
     prepared.manifest.pairs["en-de"].read["data.train"] += 1
     with kept_file(prepared.directory, "en-de").open("ab") as kept:
         kept.write(b"\1")
-    with pytest.raises(UserError, match=r"data\.train for en-de: fewer pairs than .*prepared was"):
+    with pytest.raises(UserError, match=r"train for en-de: not as many pairs as .*prepared was"):
         list(trained_text(recipe.data, prepared, "en-de"))
+
+
+def test_training_text_that_goes_on_is_told(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe(tmp_path)
+    prepared = prepare(recipe, say=silent)
+    prepared.manifest.pairs["en-de"].read["data.train"] -= 1
+    with pytest.raises(UserError, match=r"train for en-de: not as many pairs as .*prepared was"):
+        list(trained_text(recipe.data, prepared, "en-de"))
+
+
+def test_text_prepared_by_other_rules_is_not_told_from_the_files(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = make_recipe(tmp_path)
+    prepared = prepare(recipe, say=silent)
+    prepared.manifest.versions[RULES] = "0"
+    with pytest.raises(UserError, match=r"prepared: was prepared by another version.*train again"):
+        next(trained_text(recipe.data, prepared, "en-de"))

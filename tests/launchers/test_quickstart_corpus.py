@@ -91,6 +91,27 @@ def test_a_missing_file_is_written_again(corpus: ModuleType, wheel: Path) -> Non
     assert (out / "test.en-de.tsv.gz").exists()
 
 
+def test_one_that_was_cut_short_is_made_again(
+    corpus: ModuleType, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = wheel.parents[1]
+    counts = corpus.build(out, ["de", "fi"])
+    whole = (out / "train.en-de.tsv.gz").read_bytes()
+
+    def killed(directory: Path, language: str, pairs: object) -> None:
+        (directory / f"train.en-{language}.tsv.gz").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(corpus, "write_pairs", killed)
+        with pytest.raises(KeyboardInterrupt):
+            corpus.build(out, ["de"])
+    assert corpus.build(out, ["de", "fi"]) == counts
+    assert (out / "train.en-de.tsv.gz").read_bytes() == whole
+    (out / "corpus.json").write_text("")
+    assert corpus.build(out, ["de", "fi"]) == counts
+
+
 @pytest.mark.parametrize(
     ("english", "translation", "expected"),
     [

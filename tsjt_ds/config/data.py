@@ -60,6 +60,8 @@ class DataConfig(Section):
     def _check(self) -> "DataConfig":
         if len(set(self.pairs)) != len(self.pairs):
             raise ValueError("a pair is named twice in pairs (name each once)")
+        if len(set(self.directions)) != len(self.directions):
+            raise ValueError("a direction is named twice in directions (name each once)")
         known = {d for pair in self.pairs for d in (pair, reversed_pair(pair))}
         for direction in self.directions:
             if direction not in known:

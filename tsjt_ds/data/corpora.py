@@ -111,7 +111,7 @@ def _check(corpus: CorpusFiles, users: dict[object, str]) -> None:
         where = f"{corpus.key} for {corpus.pair}"
         raise UserError("\n".join(f"{file}: no such file ({where})" for file in missing))
     by_language = corpus.format in ("jsonl", "parquet") and corpus.columns is None
-    if corpus.format == "tmx" or by_language:
+    if corpus.format in ("tmx", "xliff", "wmt_xml") or by_language:
         return
     other = users.setdefault((corpus.files, corpus.columns), corpus.pair)
     if other != corpus.pair:

@@ -60,28 +60,34 @@ def prepare(
             made from other inputs, or another process is preparing it.
     """
     directory = recipe.prepared_path
+    # A link stays, and what it names is replaced, on the disk where that lies.
+    place = directory.resolve()
     check_files(recipe.data)
     check_languages(recipe.data)
     reused = _reused_tokenizer(recipe)
-    there = _there(recipe, overwrite)
-    partial_memory = PartialDirectory.place(directory) / CHECKSUMS
+    found = _found(directory)
+    there = _there(recipe, found, overwrite)
+    partial_memory = PartialDirectory.place(place) / CHECKSUMS
     checksums = Checksums([directory / CHECKSUMS, partial_memory])
     inputs = _input_records(recipe, checksums, reused)
     if there is not None:
         _refuse(directory, input_differences(there.inputs, inputs))
         prepared = PreparedData.open(directory)
-        PartialDirectory.tidy(directory)
-        say(f"{directory}: already prepared")
+        PartialDirectory.tidy(place)
+        ago = "" if there.is_of_these_rules else ", by another version (--overwrite: by this one)"
+        say(f"{directory}: already prepared{ago}")
         return prepared
     check_beginnings(recipe.data)
     try:
         with (
-            PartialDirectory(directory, _basis(recipe, inputs), say) as partial,
+            PartialDirectory(place, _basis(recipe, inputs), say) as partial,
             Workers(workers or cores()) as pool,
         ):
+            _check_unchanged(directory, found)
             checksums.write(partial_memory)
             Preparation(recipe, partial, reused, pool, say).run(inputs)
-            partial.finish(directory)
+            _check_unchanged(directory, found)
+            partial.finish(place)
     except OSError as error:
         raise UserError(
             f"{error.filename or directory}: {error.strerror} (make room, or change data.prepared)"
@@ -100,7 +106,7 @@ def check_ahead(recipe: Recipe, overwrite: bool = False) -> None:
     """
     check_languages(recipe.data)
     _reused_tokenizer(recipe)
-    _there(recipe, overwrite)
+    _there(recipe, _found(recipe.prepared_path), overwrite)
 
 
 def _basis(recipe: Recipe, inputs: dict[str, FileRecord]) -> Basis:
@@ -111,7 +117,8 @@ def _basis(recipe: Recipe, inputs: dict[str, FileRecord]) -> Basis:
     tokens[REUSED] = records.pop(REUSED, None)
     sizes = {"pairs": CHUNK_PAIRS, "characters": CHUNK_CHARACTERS, "run": RUN_PAIRS}
     return Basis(
-        text=text | {"inputs": records, "versions": versions(), "chunks": sizes}, tokens=tokens
+        text=text | {"inputs": records, "versions": versions(recipe), "chunks": sizes},
+        tokens=tokens,
     )
 
 
@@ -146,18 +153,36 @@ def _reused_tokenizer(recipe: Recipe) -> Path | None:
     return path
 
 
-def _there(recipe: Recipe, overwrite: bool) -> Manifest | None:
+def _found(directory: Path) -> str | None:
+    """The manifest, as text, of what is prepared; None: there is nothing.
+
+    Raises:
+        UserError: there are other files, or what is there cannot be replaced.
+    """
+    if directory.is_mount():
+        raise UserError(f"{directory}: is a mount point (name a directory below it)")
+    manifest = directory / MANIFEST
+    if manifest.is_file():
+        return manifest.read_text(encoding="utf-8")
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UserError(f"{directory}: holds other files (choose another data.prepared)")
+    return None
+
+
+def _there(recipe: Recipe, found: str | None, overwrite: bool) -> Manifest | None:
     """The manifest of what is prepared and to stay, after a check that it is of this recipe."""
+    if found is None or overwrite:
+        return None
     directory = recipe.prepared_path
-    if not (directory / MANIFEST).is_file():
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise UserError(f"{directory}: holds other files (choose another data.prepared)")
-        return None
-    if overwrite:
-        return None
     manifest = read_manifest(directory)
     _refuse(directory, config_differences(manifest.config, preparation_config(recipe)))
     return manifest
+
+
+def _check_unchanged(directory: Path, found: str | None) -> None:
+    """See that nobody has put anything into the place of what is prepared here."""
+    if _found(directory) != found:
+        raise UserError(f"{directory}: was prepared by somebody else meanwhile (start again)")
 
 
 def _refuse(directory: Path, differences: list[str]) -> None:

@@ -28,10 +28,15 @@ CHECKSUMS = "checksums.json"
 TOKENIZER = "tokenizer.model"
 DATA_KEYS = ("pairs", "train", "dev", "test", "max_segment_tokens", "max_length_ratio", "cleaning")
 """The keys of the recipe's data section that decide the prepared files' content."""
+_CORPORA_KEYS = tuple(f"data.{split}" for split in SPLITS)
 _KEPT = ".kept"
 HELD_OUT_SPLITS = ("dev", "test")
 REUSED = "tokenizer.reuse"
 """The input that is another prepared directory's tokenizer."""
+PREPARATION_RULES = "1"
+"""Goes up when readers, cleaning or tokenising make other data of the same files."""
+RULES = "rules"
+"""Its key among a manifest's versions."""
 
 
 class PairRecord(BaseModel):
@@ -65,6 +70,11 @@ class Manifest(BaseModel):
     """See :func:`tsjt_ds.data.distilled.distillations`."""
 
     @property
+    def is_of_these_rules(self) -> bool:
+        """Whether this version would make the same data of the same files."""
+        return self.versions.get(RULES) == PREPARATION_RULES
+
+    @property
     def fingerprint(self) -> str:
         """A hash over the content of every file that training or evaluation reads."""
         content = sorted(
@@ -78,9 +88,6 @@ class Manifest(BaseModel):
 def preparation_config(recipe: Recipe) -> dict[str, Any]:
     """The recipe keys that decide what ``tsjt prepare`` writes, as plain JSON values."""
     data = recipe.data.model_dump(mode="json")
-    for corpus in data["train"] if isinstance(data["train"], list) else [data["train"]]:
-        if isinstance(corpus, dict):
-            corpus.pop("weight", None)  # It decides what is drawn, not what is written.
     # Data prepared before there was this key has no reused tokenizer.
     unset = set() if recipe.tokenizer.reuse else {"reuse"}
     tokenizer = recipe.tokenizer.model_dump(mode="json", exclude=unset)
@@ -94,8 +101,19 @@ def config_differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [
         f"{key}: {then.get(key)!r} when prepared, {now.get(key)!r} now"
         for key in dict.fromkeys([*then, *now])
-        if then.get(key) != now.get(key)
+        if _as_written(key, then.get(key)) != _as_written(key, now.get(key))
     ]
+
+
+def _as_written(key: str, value: Any) -> Any:
+    """A recipe key's value as far as it decides what is written."""
+    if key not in _CORPORA_KEYS:
+        return value
+    if isinstance(value, list):
+        return [_as_written(key, corpus) for corpus in value]
+    corpus = {"file": value} if isinstance(value, str) else value
+    # A weight decides what is drawn.
+    return {k: v for k, v in corpus.items() if k != "weight"} if corpus else corpus
 
 
 def input_differences(then: Mapping[str, FileRecord], now: Mapping[str, FileRecord]) -> list[str]:
@@ -228,10 +246,7 @@ class PreparedData:
 
     def shards(self, split: str, direction: str) -> tuple[Shard, Shard]:
         """The source and target shard of a direction; ``split`` is ``train`` or ``dev``."""
-        if split == "train":
-            pair = self.pair_of(direction)
-        else:
-            pair = self._held_out_pair(split, direction)
+        pair = self.pair_of(direction) if split == "train" else self.held_out_pair(split, direction)
         source, target = (self._shard(split, pair, code) for code in languages_of(direction))
         return source, target
 
@@ -249,11 +264,16 @@ class PreparedData:
         Raises:
             UserError: there is neither.
         """
-        pair = self._held_out_pair(split, direction)
+        pair = self.held_out_pair(split, direction)
         pairs = list(read_bitext(bitext_file(self.directory, split, pair)))
         return pairs if pair == direction else [(target, source) for source, target in pairs]
 
-    def _held_out_pair(self, split: str, direction: str) -> str:
+    def held_out_pair(self, split: str, direction: str) -> str:
+        """The pair whose ``dev`` or ``test`` set a direction reads: its own, or its reverse's.
+
+        Raises:
+            UserError: there is neither.
+        """
         for pair in (direction, reversed_pair(direction)):
             if bitext_file(self.directory, split, pair).name in self.manifest.files:
                 return pair

@@ -118,7 +118,7 @@ class CorpusSampler:
     def _key(self, number: int) -> tuple[int, ...]:
         direction = self.corpora[number].direction
         members = [n for n, corpus in enumerate(self.corpora) if corpus.direction == direction]
-        # Four numbers or five: the plan's own keys have three.
+        # A key that ends in zeros is the same without them, as the plan's own of three numbers.
         key = (self._seed, 0, 0, direction)
         return key if len(members) == 1 else (*key, number - members[0])
 

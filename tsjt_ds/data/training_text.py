@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +32,13 @@ def trained_text(
     In the order of the prepared shards.
 
     Raises:
-        UserError: a corpus file is not what was prepared.
+        UserError: a corpus file is not what was prepared, or this version reads it otherwise.
     """
+    if not prepared.manifest.is_of_these_rules:
+        raise UserError(
+            f"{prepared.directory}: was prepared by another version, whose pairs cannot be told "
+            "from the files again (prepare and train again)"
+        )
     pair = prepared.pair_of(direction)
     _check_inputs(config, prepared, pair)
     file, first = kept_file(prepared.directory, pair), 0
@@ -42,14 +46,21 @@ def trained_text(
     for corpus in corpora_of(config, "train", pair):
         kept = _kept(file, first, read_of[corpus.key])
         first += read_of[corpus.key]
-        for raw in compress(read_pairs(corpus, PairReport()), kept):
-            source, target = map(normalise, raw)
-            yield (source, target) if pair == direction else (target, source)
-        if next(kept, None) is not None:
-            raise UserError(
-                f"{corpus.key} for {pair}: fewer pairs than {prepared.directory} was made of "
-                "(prepare and train again)"
-            )
+        pairs = read_pairs(corpus, PairReport())
+        other_count = UserError(
+            f"{corpus.key} for {pair}: not as many pairs as {prepared.directory} was made of "
+            "(prepare and train again)"
+        )
+        for keep in kept:
+            raw = next(pairs, None)
+            if raw is None:
+                raise other_count
+            if keep:
+                source, target = map(normalise, raw)
+                yield (source, target) if pair == direction else (target, source)
+        # Up to a limit, not all of a corpus was read.
+        if corpus.limit is None and next(pairs, None) is not None:
+            raise other_count
 
 
 def _check_inputs(config: DataConfig, prepared: PreparedData, pair: str) -> None:

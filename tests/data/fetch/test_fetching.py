@@ -8,14 +8,18 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from sacrebleu.dataset.fake_sgml import FakeSGMLDataset
 
 from tests.data.fetch.checks import quietly
 from tests.data.fetch.server import Server
 from tsjt_ds.config.data import DataConfig
 from tsjt_ds.data.fetch import plan
-from tsjt_ds.data.fetch.download import Download
+from tsjt_ds.data.fetch.download import Download, Record, read_record, write_record
 from tsjt_ds.data.fetch.fetching import Ways
+from tsjt_ds.data.fetch.needs import Need
+from tsjt_ds.data.fetch.transfer import Progress, transfer
 from tsjt_ds.errors import UserError
+from tsjt_ds.files import sha256_of
 
 pytestmark = pytest.mark.usefixtures("cache", "_no_waiting")
 
@@ -84,6 +88,38 @@ def test_offline_names_all_that_is_missing(
     assert server.log == []
 
 
+def test_a_copy_put_into_the_cache_will_do_offline(
+    make: Callable[..., DataConfig], ways: Ways, server: Server
+) -> None:
+    download = Download(f"{server.url}/none.tsv")
+    offline = dataclasses.replace(ways, offline=True)
+    download.path.parent.mkdir(parents=True)
+    download.path.write_bytes(b"x\ty\n")
+    for _ in range(2):
+        quietly(make(download.url), offline)
+    assert server.log == []
+    assert read_record(download) is not None
+
+
+def test_a_file_under_two_names_is_fetched_and_checked_once(
+    make: Callable[..., DataConfig], ways: Ways, small_set: FakeSGMLDataset, server: Server
+) -> None:
+    """Once as an own file, once as a set with a checksum."""
+    [url] = small_set.data
+    plain, pinned = Download(url), Download(url, md5=small_set.md5[0], citation="wmt17")
+    needs = [Need("data.train", "en-lv", [download], lambda: None) for download in (plain, pinned)]
+    [item] = plan.plan_of(needs, {url: 3}, offline=True).items
+    assert item.download == pinned
+    transfer(plain, Progress())
+    path = plain.path
+    config = make({"sacrebleu": "wmt17/dev"}, "en-lv")
+    quietly(config, ways)
+    path.write_bytes(path.read_bytes() + b"more")
+    write_record(path, Record(url, path.stat().st_size, sha256_of(path)))
+    with pytest.raises(UserError, match=rf"{path}: its MD5 sum is .* \(delete it to fetch it"):
+        quietly(config, ways)
+
+
 def test_all_failures_are_told_and_the_rest_is_kept(
     make: Callable[..., DataConfig], ways: Ways, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,7 +167,9 @@ def test_the_lock_file_pins_what_comes(
         UserError, match=rf"^{url}: is not the file that .*lock.json names: SHA-256"
     ):
         quietly(make(url), ways)
-    quietly(make(url), dataclasses.replace(ways, write_lock=True))
+    *_, changed, written = quietly(make(url), dataclasses.replace(ways, write_lock=True))
+    assert changed == f"{ways.lock}: {url} is another file now"
+    assert written == f"{ways.lock}: 1 files"
     quietly(make(url), ways)
 
     more = server.add("/b.tsv", b"x\ty\n")

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -27,6 +27,11 @@ class Download:
     md5: str = ""
     """A checksum that is known ahead."""
     citation: str = ""
+
+    def joined(self, other: "Download") -> "Download":
+        """The same file, with what either knows of it."""
+        citations = dict.fromkeys(filter(None, (self.citation, other.citation)))
+        return replace(self, md5=self.md5 or other.md5, citation=", ".join(citations))
 
     @property
     def host(self) -> str:

@@ -13,12 +13,14 @@ from tqdm import tqdm
 
 from tsjt_ds.config.data import DataConfig
 from tsjt_ds.data.fetch.download import Download, Record, read_record
+from tsjt_ds.data.fetch.integrity import check_md5
 from tsjt_ds.data.fetch.lock import check_lock, read_lock, write_lock
 from tsjt_ds.data.fetch.mtdata_index import index_file
 from tsjt_ds.data.fetch.needs import Need, needs_of, uses_mtdata
 from tsjt_ds.data.fetch.own_files import reads_standard_input, spool
 from tsjt_ds.data.fetch.plan import Plan, by_host, plan_of
 from tsjt_ds.data.fetch.transfer import Progress, StoppedError, transfer
+from tsjt_ds.data.formats.compression import DamagedError
 from tsjt_ds.errors import Collector, UserError
 from tsjt_ds.files import sha256_of
 
@@ -61,6 +63,8 @@ def fetch(config: DataConfig, ways: Ways, say: Callable[[str], None] = print) ->
         if ways.dry_run:
             say("nothing to fetch")
         return
+    if ways.offline and not ways.dry_run:
+        _adopt(needs)
     lock = None if ways.write_lock else read_lock(ways.lock)
     sizes = {url: file.size for url, file in lock.files.items()} if lock else {}
     plan = plan_of(needs, sizes, ways.offline)
@@ -75,8 +79,17 @@ def fetch(config: DataConfig, ways: Ways, say: Callable[[str], None] = print) ->
         check_lock(lock, ways.lock, records)
     _settle(needs)
     if ways.write_lock:
-        write_lock(ways.lock, records)
+        for line in write_lock(ways.lock, records):
+            say(line)
         say(f"{ways.lock}: {len(records)} files")
+
+
+def _adopt(needs: list[Need]) -> None:
+    """Record what the user has put into the cache, which asks no host."""
+    downloads = {download.path: download for need in needs for download in need.downloads}
+    for path, download in downloads.items():
+        if path.is_file() and read_record(download) is None:
+            transfer(download, Progress())
 
 
 def _settle(needs: list[Need]) -> None:
@@ -107,10 +120,14 @@ def _verified(plan: Plan) -> list[Record]:
     def verify(download: Download, progress: Progress) -> Record:
         record = read_record(download)
         assert record is not None
+        remedy = "delete it to fetch it again"
         if sha256_of(download.path) != record.sha256:
-            raise UserError(
-                f"{download.path}: has changed since it was fetched (delete it to fetch it again)"
-            )
+            raise UserError(f"{download.path}: has changed since it was fetched ({remedy})")
+        if download.md5:
+            try:
+                check_md5(download.path, download.md5)
+            except DamagedError as error:
+                raise UserError(f"{download.path}: {error} ({remedy})") from None
         progress.advance(record.size)
         return record
 

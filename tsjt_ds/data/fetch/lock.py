@@ -10,6 +10,7 @@ from tsjt_ds.config.schema import Section
 from tsjt_ds.data.fetch import mtdata_index, sacrebleu_sets
 from tsjt_ds.data.fetch.download import Record
 from tsjt_ds.errors import Collector, UserError
+from tsjt_ds.files import write_whole
 
 
 class LockedFile(Section):
@@ -75,12 +76,13 @@ def check_lock(lock: Lock, path: Path, records: Iterable[Record]) -> None:
     collector.tell()
 
 
-def write_lock(path: Path, records: Iterable[Record]) -> None:
-    """Write what was fetched as the lock.
+def write_lock(path: Path, records: Iterable[Record]) -> list[str]:
+    """Write what was fetched as the lock; a line for each file that an older one held otherwise.
 
     Raises:
         UserError: the file cannot be written.
     """
+    before = _files_before(path)
     lock = Lock(
         mtdata=mtdata_index.version(),
         sacrebleu=sacrebleu_sets.version(),
@@ -90,6 +92,18 @@ def write_lock(path: Path, records: Iterable[Record]) -> None:
         },
     )
     try:
-        path.write_text(json.dumps(lock.model_dump(), indent=1) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(lock.model_dump(), indent=1) + "\n")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror} (make it writable)") from None
+    return [
+        f"{path}: {url} {'is another file now' if url in lock.files else 'is no longer in it'}"
+        for url, file in before.items()
+        if lock.files.get(url) != file
+    ]
+
+
+def _files_before(path: Path) -> dict[str, LockedFile]:
+    try:
+        return Lock.model_validate_json(path.read_text(encoding="utf-8")).files
+    except (OSError, ValueError):
+        return {}

@@ -43,7 +43,7 @@ def filled(template: str, key: str, pair: str) -> str:
     source, target = languages_of(pair)
     try:
         return template.format(pair=pair, source=source, target=target)
-    except (KeyError, IndexError, ValueError):
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError):
         raise UserError(
             f"{key}: {template!r} has an unknown placeholder (known: {{pair}}, {{source}}, "
             "{target})"

@@ -97,10 +97,14 @@ def plan_of(needs: list[Need], sizes: Mapping[str, int], offline: bool) -> Plan:
         sizes: those that are known, by URL.
         offline: ask nobody.
     """
-    uses: dict[Download, dict[str, None]] = {}
+    merged: dict[Path, Download] = {}
+    uses_at: dict[Path, dict[str, None]] = defaultdict(dict)
     for need in needs:
         for download in need.downloads:
-            uses.setdefault(download, {})[f"{need.key} {need.pair}"] = None
+            place = download.path
+            merged[place] = merged[place].joined(download) if place in merged else download
+            uses_at[place][f"{need.key} {need.pair}"] = None
+    uses = {download: uses_at[place] for place, download in merged.items()}
     records = {download: read_record(download) for download in uses}
     unknown = [d for d, record in records.items() if record is None and d.url not in sizes]
     asked: dict[Download, int | None] = {}

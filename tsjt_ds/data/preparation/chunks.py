@@ -54,6 +54,8 @@ def save_chunk(path: Path, report: PairReport, **arrays: np.ndarray) -> None:
     text = json.dumps(report.as_json()).encode()
     with partial.open("wb") as file:
         np.savez(file, **arrays, report=np.frombuffer(text, np.uint8))  # type: ignore[arg-type]
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(path)
 
 

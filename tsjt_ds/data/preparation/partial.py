@@ -1,9 +1,11 @@
 """The directory in which data are prepared, and what of it another run may go on with."""
 
+import contextlib
 import fcntl
+import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pydantic import BaseModel, ValidationError
 
@@ -44,16 +46,9 @@ class PartialDirectory:
         return prepared.with_name(prepared.name + ".partial")
 
     def __enter__(self) -> "PartialDirectory":
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = self.path.with_name(self.path.name + ".lock")
-        self._lock = lock.open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise UserError(
-                f"{self.path}: another `tsjt prepare` is at work there (wait for it to end)"
-            ) from None
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = self._locked()
+        self.path.mkdir(exist_ok=True)
         self._take_up()
         return self
 
@@ -78,6 +73,23 @@ class PartialDirectory:
         """Delete what a finished preparation does not need, where it was killed before it did."""
         shutil.rmtree(prepared / _WORK, ignore_errors=True)
         shutil.rmtree(_replaced(prepared), ignore_errors=True)
+
+    def _locked(self) -> TextIO:
+        path = self.path.with_name(self.path.name + ".lock")
+        while True:
+            lock = path.open("w")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                raise UserError(
+                    f"{self.path}: another `tsjt prepare` is at work there (wait for it to end)"
+                ) from None
+            # Its last holder may have deleted it since it was opened here.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                    return lock
+            lock.close()
 
     def _delete_tokens(self) -> None:
         for file in [*self.path.iterdir(), *self.work.glob("**/*.tokens.npz")]:

@@ -15,6 +15,8 @@ from tsjt_ds.data.prepared import (
     CLEANING,
     CLEANING_TEXT,
     MANIFEST,
+    PREPARATION_RULES,
+    RULES,
     Manifest,
     PairRecord,
     preparation_config,
@@ -27,12 +29,15 @@ Reports = dict[str, dict[str, dict[str, PairReport]]]
 _PACKAGES = ("sentencepiece", "langcodes", "regex", "numpy")
 
 
-def versions() -> dict[str, str]:
+def versions(recipe: Recipe) -> dict[str, str]:
     """The versions of what decides the prepared bytes."""
+    identifies = recipe.data.cleaning.language_identification > 0.0
+    packages = (*_PACKAGES, "py3langid") if identifies else _PACKAGES
     return {
         "tsjt_ds": tsjt_ds.__version__,
+        RULES: PREPARATION_RULES,
         "unicode": unicodedata.unidata_version,
-        **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        **{name: importlib.metadata.version(name) for name in packages},
     }
 
 
@@ -81,7 +86,7 @@ def write_manifest(
         pairs=pairs,
         languages=recipe.data.languages,
         vocab_size=recipe.tokenizer.vocab_size,
-        versions=versions(),
+        versions=versions(recipe),
         distilled=distillations(recipe.data),
     )
     (directory / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
