@@ -172,3 +172,15 @@ def test_an_edited_file_makes_another_task(tmp_path: Path) -> None:
         found.append(settings())
     assert [len(digests) for digests in found] == [1, 1, 1]
     assert len(set.union(*found)) == 3
+
+
+def test_an_edited_teacher_makes_other_tasks_of_what_it_teaches(plan: AblationPlan) -> None:
+    def settings(arm: str) -> dict[str, str]:
+        return {t.name: t.settings for t in plan.tasks([arm], [1]) if t.run.startswith(arm)}
+
+    before = {arm: settings(arm) for arm in ("word_kd", "seq_kd", "reweighted", "joint_favour_low")}
+    for name in ("high_alone", "joint"):
+        plan.table.arms[name].set["model.label_smoothing"] = 0.3
+    for arm, kept in before.items():
+        same = {name for name, digest in settings(arm).items() if digest == kept[name]}
+        assert same == (set(kept) if arm == "joint_favour_low" else set())

@@ -75,6 +75,14 @@ def make_prepared(
     return PreparedData(directory, manifest)
 
 
+def add_test_set(prepared: PreparedData, pair: str, end: str) -> None:
+    """Give a direction a test set of its own; ``end`` ends its lines."""
+    file = prepared.directory / f"test.{pair}.tsv"
+    file.write_text("".join(f"source\t{sentence(i, pair)}{end}\n" for i in range(30)))
+    prepared.manifest.files[file.name] = file_record(file)
+    (prepared.directory / "prepared.json").write_text(prepared.manifest.model_dump_json())
+
+
 @dataclass
 class MadeRun:
     """What a made-up run directory holds."""
@@ -93,6 +101,8 @@ class MadeRun:
     """Of a step."""
     recipe: dict[str, Any] = field(default_factory=dict)
     """Changes to the recipe."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """Changes to its data section."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Changes to the evaluation's settings."""
 
@@ -117,6 +127,7 @@ class MadeRun:
                 "prepared": str(self.prepared.directory),
                 "pairs": list(self.pairs),
                 **dict.fromkeys(("train", "dev", "test"), "corpus.{pair}.tsv"),
+                **self.data,
             },
             "tokenizer": {"vocab_size": 96},
             "model": {

@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 import re
 import statistics
@@ -7,8 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.analysis.runs import MadeRun, make_prepared
+from tests.analysis.runs import MadeRun, add_test_set, make_prepared
 from tests.export.runs import make_run
+from tsjt_ds.analysis import compare as compare_module
 from tsjt_ds.cli import main
 
 
@@ -154,6 +156,7 @@ def test_figures_under_other_terms_are_not_compared(runs, prepared, tmp_path, ca
             recipe={"validation": {"max_segments": 7}},
             **figures,
         ),
+        MadeRun(tmp_path / "short", prepared, ["low"], data={"max_segment_tokens": 20}, **figures),
     ]
     assert compare([*runs, *(run.write() for run in others)], tmp_path / "out") == 0
     out = capsys.readouterr().out
@@ -162,13 +165,33 @@ def test_figures_under_other_terms_are_not_compared(runs, prepared, tmp_path, ca
         "dev: dev losses are left out: measured with other dev sets than low",
         "beam: BLEU and chrF are left out: measured with beam_size 1, low with 5",
         "few: dev losses are left out: measured with validation.max_segments 7, low with 0",
+        "short: dev losses are left out: measured with data.max_segment_tokens 20, low with 126",
     ]
     rows = read_rows(tmp_path / "out")
     found = [
         [bool(rows[name, "low"][key]) for key in ("bleu", "best_dev_nll")]
-        for name in ("low", "test", "dev", "beam", "few")
+        for name in ("low", "test", "dev", "beam", "few", "short")
     ]
-    assert found == [[True, True], [False, True], [True, False], [False, True], [True, False]]
+    assert found == [
+        *([True, True], [False, True], [True, False]),
+        *([False, True], [True, False], [True, False]),
+    ]
+
+
+@pytest.mark.usefixtures("no_page")
+def test_a_direction_s_own_test_set_is_what_is_compared(tmp_path, capsys):
+    runs = []
+    for name, end in (("one", ""), ("other", " too")):
+        prepared = make_prepared(tmp_path / f"data-{name}", ["en-de"])
+        add_test_set(prepared, "de-en", end)
+        data = {"pairs": ["en-de"], "directions": ["de-en"]}
+        run = MadeRun(tmp_path / name, prepared, ["low"], ["de-en"], data=data)
+        run.wrong_every = {"low": 3}
+        runs.append(run.write())
+    assert compare(runs, tmp_path / "out") == 0
+    assert "other: BLEU and chrF are left out: measured with other test sets than one" in (
+        capsys.readouterr().out
+    )
 
 
 @pytest.mark.usefixtures("no_page")
@@ -218,6 +241,27 @@ def test_a_teacher_is_counted(runs, prepared, tmp_path, capsys, level):
     assert f"student: run compute leaves out its teacher {high}" in capsys.readouterr().out
     rows = read_rows(tmp_path / "out")
     assert float(rows["student", "low"]["compute_ratio"]) == pytest.approx(130 / 100)
+
+
+@pytest.mark.usefixtures("no_page")
+def test_a_run_of_the_teacher_s_name_is_not_taken_for_it(prepared, tmp_path, capsys):
+    student = {"recipe": {"teacher": {"run": str(tmp_path / "one" / "base"), "capacity": "low"}}}
+    figures = {"curves": {"low": [4.0, 3.0]}}
+    for place in ("one", "two", "three"):
+        MadeRun(tmp_path / place / "base", prepared, ["low"], **figures).write()
+    pupil = MadeRun(tmp_path / "pupil" / "base", prepared, ["low"], **student, **figures).write()
+    left_out = f"leaves out its teacher {tmp_path}/one/base"
+    for runs, is_known in (
+        ([pupil, tmp_path / "two" / "base"], False),  # The teacher is there, and not compared.
+        ([pupil, tmp_path / "one" / "base"], True),
+    ):
+        assert compare(runs, tmp_path / "out") == 0
+        assert (left_out not in capsys.readouterr().out) == is_known
+    (tmp_path / "one").rename(tmp_path / "moved")
+    for places, is_known in (([], False), (["moved"], True), (["moved", "two"], False)):
+        others = [tmp_path / place / "base" for place in places]
+        assert compare([pupil, *others], tmp_path / "out") == 0
+        assert (left_out not in capsys.readouterr().out) == is_known
 
 
 def test_runs_of_several_seeds(prepared, tmp_path, capsys):
@@ -325,6 +369,22 @@ def test_refuses_to_write_over_other_things(runs, tmp_path, capsys):
     file.touch()
     assert compare(runs, file) == 1
     assert capsys.readouterr().err.splitlines()[-1].endswith("is a file (name another --output)")
+
+
+@pytest.mark.usefixtures("no_page")
+def test_one_that_was_cut_short_is_written_again(runs, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        whole = compare_module.write_whole
+
+        def full(path, text):
+            if path.suffix == ".txt":
+                raise OSError(errno.ENOSPC, "No space left on device", str(path))
+            whole(path, text)
+
+        patch.setattr(compare_module, "write_whole", full)
+        assert compare(runs, tmp_path / "out") == 1
+        assert "table.txt: No space left on device (make room" in capsys.readouterr().err
+    assert compare(runs, tmp_path / "out") == 0
 
 
 def test_is_no_run(tmp_path, capsys):

@@ -122,6 +122,20 @@ def test_goes_on_in_the_middle_of_a_direction(run, distilled, translated, tmp_pa
     assert not list(output.glob("*.partial"))
 
 
+def test_goes_on_after_a_teacher_that_could_not_be_loaded(
+    run, distilled, translated, tmp_path, monkeypatch
+):
+    output = tmp_path / "text"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "Translator", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            distil(run, DistilOptions("high", output, threads=1), say=silent)
+    assert list(output.glob("*.partial"))
+    distil(run, DistilOptions("high", output, threads=1), say=silent)
+    for direction in DIRECTIONS:
+        assert pairs_in(output, direction) == pairs_in(distilled, direction)
+
+
 @pytest.mark.parametrize("lost", ["whole", "renamed"])
 def test_a_file_and_its_note_may_disagree(run, distilled, translated, tmp_path, lost):
     output = tmp_path / "text"

@@ -114,7 +114,7 @@ class AblationPlan:
             needs.append(f"{self.run_path(spec.teacher, seed).name}.train")
         if spec.sequence_level:
             yield self._distil(arm, seed, tuple(needs))
-            prepared = self._prepare(run.name, arm, seed, (f"{run.name}.distil",))
+            prepared = self._prepare(run.name, arm, seed, (f"{run.name}.distil",), spec.teacher)
             yield prepared
             needs = [prepared.name]
         if spec.begins:
@@ -122,10 +122,13 @@ class AblationPlan:
         yield self._train(arm, seed, tuple(needs))
         yield self._evaluate(arm, seed)
 
-    def _prepare(self, run: str, arm: str, seed: int, needs: tuple[str, ...] = ()) -> Task:
-        settings = _as_options(split_overrides(self.settings(arm, seed))[0])
-        arguments = ("prepare", str(self.recipe_path(arm)), *settings)
-        return Task(run, "prepare", TSJT, arguments, needs)
+    def _prepare(
+        self, run: str, arm: str, seed: int, needs: tuple[str, ...] = (), teacher: str = ""
+    ) -> Task:
+        options = _as_options(split_overrides(self.settings(arm, seed))[0])
+        arguments = ("prepare", str(self.recipe_path(arm)), *options)
+        settings = self._digest(teacher, seed) if teacher else ""
+        return Task(run, "prepare", TSJT, arguments, needs, settings=settings)
 
     def _distil(self, arm: str, seed: int, needs: tuple[str, ...]) -> Task:
         spec, run = self.table.arms[arm], self.run_path(arm, seed)
@@ -180,16 +183,18 @@ class AblationPlan:
         return Task(run.name, "evaluate", TSJT, arguments, needs, self._threads, settings)
 
     def _digest(self, arm: str, seed: int) -> str:
-        """Of an arm's resolved recipe and of the DeepSpeed file, which may be edited.
+        """Of the resolved recipes of an arm and of those it goes on from, and of the DeepSpeed
+        file: all of them may be edited.
 
         Raises:
             UserError: the DeepSpeed file cannot be read.
         """
         file = self.table_path.parent / self.size.deepspeed
         try:
-            text = dump_recipe(self.recipe(arm, seed)) + file.read_text(encoding="utf-8")
+            text = file.read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"{file}: {error.strerror} (see deepspeed in the table)") from None
+        text += "".join(dump_recipe(self.recipe(a, seed)) for a in self.table.with_needed([arm]))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property

@@ -18,6 +18,7 @@ from tsjt_ds.analysis.terms import under_equal_terms
 from tsjt_ds.config.schema import nearest
 from tsjt_ds.errors import UserError
 from tsjt_ds.export.run import Run
+from tsjt_ds.files import write_whole
 
 DATA_FILE = "comparison.json"
 
@@ -81,9 +82,9 @@ def compare(options: CompareOptions) -> str:
     _write(
         options.output,
         {
+            DATA_FILE: as_json(comparison),  # First: it makes the directory known for ours.
             "table.txt": text,
             "table.tsv": as_tsv(comparison),
-            DATA_FILE: as_json(comparison),
             "comparison.html": html_page(comparison),
         },
     )
@@ -113,7 +114,7 @@ def _write(directory: Path, files: Mapping[str, str]) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            (directory / name).write_text(text, encoding="utf-8")
+            write_whole(directory / name, text)
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror} (make room, or writable)") from None
 

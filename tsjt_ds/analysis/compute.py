@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from tsjt_ds.analysis.baselines import Baselines
-from tsjt_ds.analysis.records import RunRecord, run_at
+from tsjt_ds.analysis.records import RunRecord, teacher_at
 
 
 class Compute:
@@ -43,7 +43,7 @@ class Compute:
             f"{run.label}: run compute leaves out its teacher {teacher} (compare that run, too)"
             for run in self._runs
             for teacher in run.teachers
-            if run_at(self._runs, teacher) is None
+            if teacher_at(self._runs, teacher, run) is None
         ]
 
     def _with_teachers(self, run: RunRecord) -> list[RunRecord]:
@@ -51,7 +51,7 @@ class Compute:
         members = [run]
         for member in members:
             for place in member.teachers:
-                teacher = run_at(self._runs, place)
+                teacher = teacher_at(self._runs, place, member)
                 if teacher and teacher not in members:
                     members.append(teacher)
         return members

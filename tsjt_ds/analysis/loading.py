@@ -142,7 +142,7 @@ def _trained_on(run: Run, results: Results) -> str | None:
 
 
 def _files(prepared: PreparedData, split: str, directions: list[str]) -> str:
-    pairs = [prepared.pair_of(direction) for direction in directions]
+    pairs = [prepared.held_out_pair(split, direction) for direction in directions]
     files = prepared.manifest.files
     return " ".join(files[f"{split}.{pair}.tsv"].sha256[:12] for pair in pairs)
 
@@ -152,6 +152,9 @@ def _dev_terms(recipe: Recipe, fingerprint: str, prepared: PreparedData | None) 
     terms = {
         "directions": " ".join(directions),
         "validation.max_segments": str(recipe.validation.max_segments),
+        # Of the dev sets, what is too long for training is not measured.
+        "data.max_segment_tokens": str(recipe.data.max_segment_tokens),
+        "data.max_length_ratio": str(recipe.data.max_length_ratio),
     }
     if prepared is None:
         return terms | {"prepared data": fingerprint[:12] or str(recipe.prepared_path)}

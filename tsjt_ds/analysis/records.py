@@ -67,9 +67,11 @@ class RunRecord:
         return fmean(getattr(scores[direction].scores, metric) for direction in directions)
 
 
-def run_at(runs: Sequence[RunRecord], place: str) -> RunRecord | None:
-    """The run of this directory or, if that moved, of its name."""
+def teacher_at(runs: Sequence[RunRecord], place: str, student: RunRecord) -> RunRecord | None:
+    """The run of this directory or, if that is gone, the only other one of its name."""
     path = Path(place).resolve()
-    by_path = [run for run in runs if run.path.resolve() == path]
-    by_name = [run for run in runs if run.path.resolve().name == path.name]
-    return next(iter(by_path or by_name), None)
+    found = [run for run in runs if run.path.resolve() == path]
+    if not found and not path.exists():
+        others = [run for run in runs if run.path.resolve() != student.path.resolve()]
+        found = [run for run in others if run.path.resolve().name == path.name]
+    return found[0] if len(found) == 1 else None

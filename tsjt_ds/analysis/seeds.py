@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
 from tsjt_ds.analysis.comparison import Row, Value
-from tsjt_ds.analysis.records import RunRecord, run_at
+from tsjt_ds.analysis.records import RunRecord, teacher_at
 
 FIGURES = ("bleu", "chrf", "best_dev_nll")
 DIFFERENCES = ("bleu_difference", "chrf_difference")
@@ -65,7 +65,7 @@ def _key(run: RunRecord, runs: Sequence[RunRecord]) -> Key:
     places = {"data": {"prepared", "train", "dev", "test"}, "tokenizer": {"reuse"}}
     own = {"name", "run_directory", "seed", "teacher"}
     recipe = run.recipe.model_dump(mode="json", exclude={**dict.fromkeys(own, True), **places})
-    teachers = [(teacher, run_at(runs, teacher)) for teacher in run.teachers]
+    teachers = [(teacher, teacher_at(runs, teacher, run)) for teacher in run.teachers]
     return (
         json.dumps(recipe, sort_keys=True),
         run.recipe.teacher and run.recipe.teacher.capacity,

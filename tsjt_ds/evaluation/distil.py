@@ -85,7 +85,9 @@ class _Record:
             if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
                 raise UserError(f"{directory}: holds other files (choose another --output)")
             directory.mkdir(parents=True, exist_ok=True)
-            return cls(str(run.resolve()), settings)
+            record = cls(str(run.resolve()), settings)
+            record.write(directory)  # So that the directory is known for what it is from now on.
+            return record
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
             then = dict(kept["settings"])
