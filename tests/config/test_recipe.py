@@ -60,6 +60,8 @@ STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
         ),
         ({"data__pairs": ["en-de", "en-de"]}, "a pair is named twice"),
         ({"data__directions": ["en-cs"]}, "direction 'en-cs' is of no pair in pairs"),
+        ({"data__directions": ["de-en", "de-en"]}, "a direction is named twice in directions"),
+        ({"data__pairs": ["en-en"]}, "data.pairs.0: 'en-en' is of one language (name two)"),
         ({"data__pairs": ["english"]}, "data.pairs.0: 'english' is no language pair (write"),
         (
             {"model__capacities__high": {"encoder_layers": 1, "decoder_layers": 1}},
@@ -89,6 +91,33 @@ STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
         (
             {"schedule__stages": [{**STAGE, "supervise": {"low": 0.5, "high": 0.5}}]},
             "stage 'joint' trains nothing on some micro-batches",
+        ),
+        (
+            {
+                "model__capacities__mid": {"encoder_layers": 1, "decoder_layers": 2},
+                "schedule__stages": [
+                    {
+                        **STAGE,
+                        "weights": {"low": 0.3, "mid": 0.4, "high": 0.3},
+                        "supervise": {"low": 0.4, "high": 0.6},
+                        "consistency": [TERM],
+                    }
+                ],
+            },
+            "on shares of which neither is a multiple of the other: 0.4 and 0.6 (change one)",
+        ),
+        (
+            {
+                "schedule__stages": [
+                    {
+                        **STAGE,
+                        "weights": {"low": 1.0, "high": 0.0},
+                        "consistency": [{"teacher": "low", "student": "high", "weight": 1.0}],
+                    },
+                    {**STAGE, "name": "b", "grow": {"high": "identity"}},
+                ]
+            },
+            "stage 'b' grows 'high', which an earlier stage trains",
         ),
         (
             {"schedule__stages": [{**STAGE, "consistency": [TERM | {"teacher": "teacher"}]}]},
@@ -246,3 +275,14 @@ def test_dumped_and_loaded_is_the_same(tmp_path: Path) -> None:
 
 def test_a_segment_may_be_as_long_as_is_decoded(tmp_path: Path) -> None:
     load_recipe(write(tmp_path / "r.yaml", data__max_segment_tokens=1022, **LONG_ROWS))
+
+
+def test_a_figure_of_a_capacity_that_consistency_alone_trains(tmp_path: Path) -> None:
+    stage = {
+        **STAGE,
+        "weights": {"low": 0.0, "high": 1.0},
+        "consistency": [TERM],
+        "until": {"figure": "low"},
+    }
+    path = write(tmp_path / "recipe.yaml", validation__interval=5, schedule__stages=[stage])
+    assert load_recipe(path).schedule.stages[0].trained == {"low", "high"}

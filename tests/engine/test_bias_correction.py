@@ -64,6 +64,41 @@ def test_one_that_rested_moves_at_the_rate_again() -> None:
     assert steps[140:].tolist() == pytest.approx([-RATE] * 30, rel=1e-3)
 
 
+@pytest.mark.parametrize("late", [True, False])
+def test_steps_given_up_for_a_best_checkpoint_do_not_count(late: bool) -> None:
+    """As if training had gone from the best checkpoint to the next stage at once."""
+    weights = ALONE if late else HALF
+    stages = [
+        {"steps": 30, "weights": weights},
+        {"steps": 50, "weights": HALF},
+        {"steps": 40, "weights": HALF},
+    ]
+    carried = schedule(*stages)
+    carried.give_up(45, 80)
+    direct = schedule(stages[0], stages[1] | {"steps": 15}, stages[2])
+    factors = [rate_correction(carried, ["high"], step, BETAS) for step in range(80, 120)]
+    expected = [rate_correction(direct, ["high"], step, BETAS) for step in range(45, 85)]
+    assert factors == expected
+    assert (max(factors) < 1.0) == late
+
+
+def test_a_separate_line_may_begin_at_the_best() -> None:
+    config = ScheduleConfig.model_validate(
+        {
+            "stages": [
+                {"name": "low", "steps": 20, "weights": ALONE},
+                {"name": "joint", "steps": 30, "weights": HALF},
+                {"name": "alone", "separate": {"high": 10}},
+            ]
+        }
+    )
+    joint = joint_schedule(config)
+    alone = separate_schedules(config, ["low", "high"], joint)["high"]
+    before = rate_correction(joint, ["high"], 35, BETAS)
+    alone.give_up(35, 50)
+    assert rate_correction(alone, ["high"], 50, BETAS) == before
+
+
 def test_one_that_is_always_computed_is_left_alone() -> None:
     stages = schedule({"steps": 3, "weights": ALONE}, {"steps": 3, "weights": HALF})
     assert [rate_correction(stages, ["low", "high"], step, BETAS) for step in range(6)] == [1.0] * 6

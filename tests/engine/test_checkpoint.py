@@ -123,6 +123,13 @@ def refusals(world: World, recipe: Recipe, directory: Path) -> dict[str, str]:
     with pytest.raises(UserError) as other:
         Checkpointer(engine, directory, keep=2, identity={"recipe": "other"}).load(path)
     messages["identity"] = str(other.value)
+    # Older ones do not tell their teacher.
+    taught = {"recipe": "tiny", "teacher": "one"}
+    assert Checkpointer(engine, directory, keep=2, identity=taught).load(path)[0] == 1
+    path = Checkpointer(engine, directory, keep=2, identity=taught).save(2)
+    with pytest.raises(UserError) as teacher:
+        Checkpointer(engine, directory, keep=2, identity=taught | {"teacher": "other"}).load(path)
+    messages["teacher"] = str(teacher.value)
     part = next(path.glob("*.distcp"))
     data = bytearray(part.read_bytes())
     data[len(data) // 2] ^= 1
@@ -141,6 +148,7 @@ def refusals(world: World, recipe: Recipe, directory: Path) -> dict[str, str]:
 def test_damage_and_strangers_are_refused(tmp_path: Path) -> None:
     messages = run_ranks(refusals, Layout(), tiny_recipe(), tmp_path)[0]
     assert "belongs to another recipe" in messages["identity"]
+    assert "was taught by another checkpoint" in messages["teacher"]
     assert "has changed since it was written" in messages["bit flip"]
     assert "cannot be read" in messages["missing"]
 

@@ -57,6 +57,15 @@ def test_the_same_recipe_may_go_on_and_another_may_not(started: Path) -> None:
         check_run_directory(recipe_in(started, seed=2), "auto")
 
 
+def test_dev_figures_are_of_the_same_segments_throughout(started: Path) -> None:
+    recipe = recipe_in(started)
+    often = recipe.validation.model_copy(update={"interval": 3})
+    check_run_directory(recipe.model_copy(update={"validation": often}), "auto")
+    fewer = recipe.validation.model_copy(update={"max_segments": 3})
+    with pytest.raises(UserError, match=r"validation\.max_segments was 0, now 3"):
+        check_run_directory(recipe.model_copy(update={"validation": fewer}), "auto")
+
+
 def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(UserError, match="is no run directory and not empty"):

@@ -49,7 +49,9 @@ def test_identity_leaves_the_function(
         before = grow(model, "identity")
         same, grown = _outputs(model, ints_BN)
     torch.testing.assert_close(same, low, rtol=0, atol=0)
-    torch.testing.assert_close(grown[target], low[target], rtol=1e-5, atol=1e-5)
+    # Two gates weigh the same expert: their sum is 1 but for rounding.
+    tolerance = 1e-5 if "experts" in pair[1] else 0.0
+    torch.testing.assert_close(grown[target], low[target], rtol=tolerance, atol=tolerance)
     owners = model.composite.owners()
     for name, parameter in model.canonical_parameters():
         if "low" in owners(name):

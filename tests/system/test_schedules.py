@@ -16,7 +16,7 @@ from tests.system.conftest import write_config
 from tsjt_ds.config.deepspeed import load_deepspeed_config
 from tsjt_ds.config.recipe import load_recipe
 from tsjt_ds.data.prepared import PreparedData
-from tsjt_ds.engine.checkpoint_files import complete_checkpoints
+from tsjt_ds.engine.checkpoint_files import STATE, complete_checkpoints
 from tsjt_ds.engine.checkpoint_tensors import load_weights
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.layout import Layout
@@ -190,6 +190,30 @@ def test_a_plateau_ends_the_stage_and_the_best_goes_on(digits: Path, tmp_path: P
     after = next(f for f in figures if f["stage"] == "good")
     assert sum(bad[-1]["mean"].values()) > best + 0.02
     assert sum(after["mean"].values()) < best + 0.005
+    # The optimizer does not count the steps after the best.
+    best_step = next(f["step"] for f in bad if sum(f["mean"].values()) == best)
+    state = json.loads((complete_checkpoints(run)[-1] / STATE).read_text())
+    assert state["line"]["given_up"] == [[best_step, bad[-1]["step"]]]
+    assert set(state["optimizer"].values()) == {float(best_step + 4)}
+
+
+@pytest.mark.system
+def test_a_teacher_that_has_trained_on_is_refused(digits: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "ds.json", checkpoint_interval=1)
+    taught = {"teacher": "teacher", "student": "low", "weight": 1.0}
+    stage = {"name": "taught", "steps": 3, "weights": HALF, "consistency": [taught]}
+    teacher = write_recipe(digits, [{"name": "one", "steps": 2, "weights": HALF}], tmp_path / "one")
+    student = write_recipe(digits, [stage], tmp_path / "two")
+    with student.open("a") as file:
+        file.write(f"teacher: {{run: {tmp_path / 'one'}, capacity: high}}\n")
+    run_ranks(train, Layout(), teacher, config, 1)
+    shutil.copy(teacher, tmp_path / "one" / "recipe.yaml")
+    run_ranks(train, Layout(), student, config, 1)
+    run_ranks(train, Layout(), teacher, config)
+    with pytest.raises(AssertionError, match="was taught by another checkpoint than the newest"):
+        run_ranks(train, Layout(), student, config)
+    shutil.rmtree(tmp_path / "one" / "checkpoints" / "step-00000002")
+    assert run_ranks(train, Layout(), student, config) == [2]
 
 
 @pytest.mark.system
@@ -232,6 +256,7 @@ def test_another_ending_from_the_same_beginning(
     run_ranks(train, Layout(), recipes[first], config)
     run_ranks(train, Layout(), recipes[whole], config)
     boundary = first / "checkpoints" / "step-00000004"
+    run_ranks(train, Layout(), recipes[other], config, 3)  # A first attempt, from nothing.
     run_ranks(train, Layout(), recipes[other], config, 2, str(boundary))
     end = complete_checkpoints(first)[-1]
     with pytest.raises(AssertionError, match="belongs to another schedule"):

@@ -129,7 +129,7 @@ class Recipe(Section):
     def _figures_are_measured(self) -> "Recipe":
         trained: set[str] = set()
         for stage in self.schedule.stages:
-            trained = set(stage.separate) or trained.union(stage.weighed)
+            trained = set(stage.separate) or trained.union(stage.trained)
             figures = set(filter(None, [stage.until and stage.until.figure, stage.carry_best]))
             if figures and not self.validation.interval:
                 raise ValueError(
@@ -195,7 +195,7 @@ class Recipe(Section):
                     )
                 if stage.grow[name] == "identity":
                     self._refuse_parts_of_others(stage.name, name, base, trained)
-            trained |= stage.weighed
+            trained |= stage.trained
         return self
 
     def _refuse_parts_of_others(

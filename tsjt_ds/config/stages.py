@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tsjt_ds.config.model import Positive
+from tsjt_ds.config.model import TEACHER, Positive
 from tsjt_ds.config.schema import Section
 
 Weight = Annotated[float, Field(ge=0.0)]
@@ -85,6 +85,14 @@ class StageConfig(Section):
         return frozenset(name for name, ramp in self.weights.items() if any(at_ends(ramp)))
 
     @property
+    def trained(self) -> frozenset[str]:
+        """The capacities that a loss or a consistency term trains at some step of the stage."""
+        terms = [term for term in self.consistency if any(at_ends(term.weight))]
+        students = {term.student for term in terms}
+        drawn = {term.teacher for term in terms if not term.stop_gradient} - {TEACHER}
+        return self.weighed | students | drawn
+
+    @property
     def computed(self) -> frozenset[str]:
         """The capacities, and ``teacher``, that some step of the stage computes."""
         terms = [term for term in self.consistency if any(at_ends(term.weight))]
@@ -118,12 +126,24 @@ class StageConfig(Section):
                     f"stage {self.name!r} has two consistency terms from {teacher!r} to "
                     f"{student!r} (keep one)"
                 )
+            self._check_shares(teacher, student)
         if self.weighed and all(self.supervise.get(name, 1.0) < 1.0 for name in self.weighed):
             raise ValueError(
                 f"stage {self.name!r} trains nothing on some micro-batches (let one capacity's "
                 "supervise be 1)"
             )
         return self
+
+    def _check_shares(self, teacher: str, student: str) -> None:
+        """Where one share is no multiple of the other, the term would be rarer than it counts."""
+        shares = sorted(self.supervise.get(name, 1.0) for name in (teacher, student))
+        times = shares[1] / shares[0]
+        if abs(times - round(times)) > 1e-6:
+            raise ValueError(
+                f"stage {self.name!r} supervises {teacher!r} and {student!r}, which a consistency "
+                f"term compares, on shares of which neither is a multiple of the other: "
+                f"{shares[0]:g} and {shares[1]:g} (change one)"
+            )
 
 
 class ScheduleConfig(Section):

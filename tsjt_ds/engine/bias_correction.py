@@ -19,10 +19,10 @@ def rate_correction(
 
     It makes Adam's correction, by the number of all steps, one by those that computed some owner.
     """
-    spans = schedule.spans(owners, step + 1)
-    if spans == [(0, step + 1)] or not spans:
+    spans, count = schedule.spans(owners, step + 1), schedule.counted(step + 1)
+    if spans == [(0, count)] or not spans:
         return 1.0
-    first, second = (_weight(spans, step + 1, beta) / (1.0 - beta ** (step + 1)) for beta in betas)
+    first, second = (_weight(spans, count, beta) / (1.0 - beta**count) for beta in betas)
     return math.sqrt(second) / first
 
 

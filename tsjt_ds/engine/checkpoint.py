@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from tsjt_ds.config.model import TEACHER
 from tsjt_ds.engine.checkpoint_files import (
     AVERAGE,
     BYTES_PER_PARAMETER,
@@ -259,7 +260,13 @@ class Checkpointer:
                 f"{path}: is an average, without the optimizer's state (resume from a checkpoint)"
             )
         for name, value in self.identity.items():
-            then = state["identity"].get(name)
+            # Of what was not noted yet when it was written, nothing is known.
+            then = state["identity"].get(name, value if name == TEACHER else None)
+            if name == TEACHER and then != value:
+                raise UserError(
+                    f"{path}: was taught by another checkpoint than the newest of the teacher's "
+                    "run (bring that one back, or choose another run_directory)"
+                )
             if then != (value[: len(then)] if isinstance(value, list) and then else value):
                 raise UserError(f"{path}: belongs to another {name} (choose another run_directory)")
         return state

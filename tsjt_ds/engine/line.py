@@ -74,7 +74,8 @@ class Line:
         self._count_on(state)
         carried = other.schedule.stages[-1].carry_best
         if carried:
-            self.checkpointer.load(other.best_checkpoint(carried), tensors_only=True)
+            best, _ = self.checkpointer.load(other.best_checkpoint(carried), tensors_only=True)
+            self.schedule.give_up(best, end)
         # Of a beginning that was given up, which may have been at an earlier step.
         on_main_rank(self.setup.world, partial(_drop_history, self.directory, 0))
         return self.start(step)
@@ -168,7 +169,8 @@ class Line:
         carried = stages[index - 1].carry_best
         if carried:
             path = self.best_checkpoint(carried)
-            self.checkpointer.load(path, tensors_only=True)
+            best, _ = self.checkpointer.load(path, tensors_only=True)
+            self.schedule.give_up(best, step)
         if stages[index].grow:
             self.checkpointer.grow(path, stages[index].grow, self._trained_before(index))
             self.setup.say(f"stage {stages[index].name} grows {', '.join(stages[index].grow)}")
@@ -198,9 +200,9 @@ class Line:
         return path
 
     def _trained_before(self, index: int) -> list[str]:
-        """The capacities that some of this line's stages before ``index`` gave a weight."""
-        weighed = frozenset[str]().union(*(s.weighed for s in self.schedule.stages[:index]))
-        return [name for name in self.recipe.model.capacities if name in weighed]
+        """The capacities that some of this line's stages before ``index`` trained."""
+        trained = frozenset[str]().union(*(s.trained for s in self.schedule.stages[:index]))
+        return [name for name in self.recipe.model.capacities if name in trained]
 
     def _after_step(self, step: int) -> None:
         """Validate and write a checkpoint where they are due, or one is asked to stop.
@@ -303,6 +305,7 @@ class Line:
         """What a restart needs beside the engine's state."""
         return {
             "ends": self.schedule.ends,
+            "given_up": self.schedule.given_up,
             "entered": self.entered,
             "totals": asdict(self.setup.meter.totals),
             "best": self.best.state(),
@@ -314,6 +317,7 @@ class Line:
     def _restore(self, state: dict[str, Any]) -> None:
         """Take up what :meth:`_state` gave."""
         self.schedule.ends = list(state["ends"])
+        self.schedule.given_up = [(first, after) for first, after in state.get("given_up", [])]
         self.entered = state["entered"]
         self.best = BestTracker.from_state(state["best"], self.best.keep)
         self.best_of_stage = BestTracker.from_state(state["best_of_stage"])
@@ -374,8 +378,11 @@ def _drop_history(directory: Path, step: int) -> None:
 
 
 def _take_history(origin: Path, directory: Path) -> None:
-    """Copy what another line recorded, where this one has nothing of its own yet."""
+    """Copy what another line recorded: its steps stand now for those that this one did before."""
     directory.mkdir(parents=True, exist_ok=True)
     for name in (METRICS, VALIDATION, BLEU, ROUTER_LOAD, DIAGNOSTICS):
-        if (origin / name).exists() and not (directory / name).exists():
-            shutil.copyfile(origin / name, directory / name)
+        (directory / name).unlink(missing_ok=True)
+        if (origin / name).exists():
+            partial_file = directory / f"{name}.partial"
+            shutil.copyfile(origin / name, partial_file)
+            partial_file.replace(directory / name)

@@ -21,7 +21,7 @@ from tsjt_ds.files import write_whole
 
 RECORDED = ("tsjt-ds", "torch", "deepspeed", "megatron-core", "numpy", "sentencepiece")
 NOT_IDENTITY = {"name", "run_directory", "evaluation", "validation", "diagnostics"}
-"""Recipe keys that may change between two starts of a run."""
+"""Recipe keys that do not decide the weights."""
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 """From file systems without ``flock``, as some that clusters share are mounted."""
 
@@ -51,7 +51,7 @@ def check_run_directory(recipe: Recipe, resume: str) -> None:
                 f"{path}: is no run directory and not empty (choose another run_directory)"
             )
         return
-    then, now = training_identity(load_recipe(kept)), training_identity(recipe)
+    then, now = _fixed(load_recipe(kept)), _fixed(recipe)
     for key in sorted(then.keys() | now.keys()):
         if then.get(key) != now.get(key):
             raise UserError(
@@ -63,6 +63,13 @@ def check_run_directory(recipe: Recipe, resume: str) -> None:
             f"{path}: holds a run already (--resume auto continues it; or choose another "
             "run_directory)"
         )
+
+
+def _fixed(recipe: Recipe) -> dict[str, Any]:
+    """What must not change between two starts of a run."""
+    # The best dev figures, and plateaus, are told by comparison with those of before.
+    measured_on = {"validation.max_segments": recipe.validation.max_segments}
+    return training_identity(recipe) | measured_on
 
 
 def check_resume_path(resume: str) -> None:

@@ -1,6 +1,6 @@
 """Which stage a step belongs to, and what that stage asks for. Imports no torch."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from tsjt_ds.config.model import TEACHER
@@ -82,6 +82,8 @@ class Schedule:
         self.first_step = first_step
         self.ends = list(ends)
         self.before = before
+        self.given_up: list[tuple[int, int]] = []
+        """Spans of steps that came to nothing, since an earlier checkpoint was carried over."""
 
     @property
     def steps(self) -> int:
@@ -118,6 +120,11 @@ class Schedule:
         index = self.index_of(step - 1)
         self.ends = [*(self.end_of(earlier) for earlier in range(index)), step]
 
+    def give_up(self, first: int, after: int) -> None:
+        """Note that training went on at step ``after`` with what it was at ``first``."""
+        if first < after:
+            self.given_up = [*self.given_up, (first, after)]
+
     def at(self, step: int) -> StageAt:
         """The stage of ``step``.
 
@@ -148,17 +155,33 @@ class Schedule:
             trainable=tuple(stage.trainable),
         )
 
+    def counted(self, step: int) -> int:
+        """``step`` as the optimizer counts: without the steps given up."""
+        earlier = self.before.counted(step) if self.before else step
+        return earlier - sum(max(0, min(step, after) - first) for first, after in self.given_up)
+
     def spans(self, owners: Collection[str], end: int) -> list[tuple[int, int]]:
-        """The steps before ``end`` that computed some of ``owners``: first, and after the last."""
-        found = self.before.spans(owners, min(self.first_step, end)) if self.before else []
+        """The steps before ``end`` that computed some of ``owners``, as the optimizer counts.
+
+        Returns:
+            Of each span, the first step and the one after the last.
+        """
+        found: list[tuple[int, int]] = []
+        for start, after in self._computing(owners, end):
+            first, last = self.counted(start), self.counted(after)
+            if found and found[-1][1] == first:
+                first = found.pop()[0]
+            if first < last:
+                found.append((first, last))
+        return found
+
+    def _computing(self, owners: Collection[str], end: int) -> Iterator[tuple[int, int]]:
+        if self.before:
+            yield from self.before._computing(owners, min(self.first_step, end))
         for index, stage in enumerate(self.stages):
             start, after = self.start_of(index), min(self.end_of(index), end)
-            if start >= after or not stage.computed & set(owners):
-                continue
-            if found and found[-1][1] == start:
-                start = found.pop()[0]
-            found.append((start, after))
-        return found
+            if start < after and stage.computed & set(owners):
+                yield start, after
 
     def moves_all(self) -> bool:
         """Whether every parameter is trained at every step, at one learning rate."""

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from tsjt_ds.config.deepspeed import DeepSpeedConfig
+from tsjt_ds.config.model import TEACHER
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.data.loader import MicroBatches
 from tsjt_ds.data.plan import Plan, build_plan
@@ -57,7 +58,8 @@ class Trainer:
                 "data": prepared.fingerprint,
                 "train_batch_size": config.rows_per_step,
                 "optimizer.type": config.raw["optimizer"]["type"],
-            },
+            }
+            | ({TEACHER: teacher.identity} if teacher else {}),
             hooks=self._hooks,
         )
 

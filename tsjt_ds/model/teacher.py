@@ -26,10 +26,14 @@ class FrozenTeacher:
             so that rows of any length have them.
         capacity: the one that teaches.
         model: its run's composite; None on ranks without the head.
+        identity: of its checkpoint.
     """
 
-    def __init__(self, recipe: Recipe, capacity: str, model: CompositeModel | None) -> None:
+    def __init__(
+        self, recipe: Recipe, capacity: str, model: CompositeModel | None, identity: str = ""
+    ) -> None:
         self.recipe, self.capacity, self.model = recipe, capacity, model
+        self.identity = identity
 
     def hidden(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """Final hidden states [B, T, E] and this rank's rows of the output projection [V, E].
@@ -80,9 +84,9 @@ def load_teacher(recipe: Recipe, prepared: PreparedData, world: World) -> Frozen
     model = None
     if world.coordinates.pipeline + 1 == world.layout.pipeline:
         model = CompositeModel(composite).eval()
-        _load(model, checkpoint)
+        _load(model, checkpoint.path)
         model.to(world.device)
-    return FrozenTeacher(composite.recipe, config.capacity, model)
+    return FrozenTeacher(composite.recipe, config.capacity, model, checkpoint.identity)
 
 
 def _load(model: CompositeModel, checkpoint: Path) -> None:

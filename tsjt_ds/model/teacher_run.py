@@ -8,7 +8,7 @@ from tsjt_ds.config.recipe import Recipe, TeacherConfig
 from tsjt_ds.data.prepared import TOKENIZER, PreparedData, read_manifest
 from tsjt_ds.engine.checkpoint_files import complete_checkpoints, separate_line
 from tsjt_ds.errors import UserError
-from tsjt_ds.export.run import Run
+from tsjt_ds.export.run import Run, TrainedCheckpoint
 from tsjt_ds.model.wiring import block_sizes
 
 
@@ -30,11 +30,11 @@ def check_teacher(recipe: Recipe, prepared: PreparedData, tensor: int) -> None:
 
 def find_teacher(
     config: TeacherConfig, recipe: Recipe, prepared: PreparedData, tensor: int
-) -> tuple[Run, Path]:
-    """The teacher's run and checkpoint: the one that evaluation would read."""
+) -> tuple[Run, TrainedCheckpoint]:
+    """The teacher's run and the newest sound checkpoint of its capacity."""
     with _told_as_teacher():
         run = _fitting_run(config, recipe, prepared, tensor)
-        return run, run.checkpoint(capacity=config.capacity).path
+        return run, run.checkpoint(capacity=config.capacity)
 
 
 def teacher_ahead(
