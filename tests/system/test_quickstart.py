@@ -16,6 +16,7 @@ SMALLER = (
     "schedule.stages.0.steps=10",
     "schedule.stages.1.steps=10",
     "schedule.stages.2.steps=10",
+    "schedule.stages.3.steps=10",
     "evaluation.max_segments=20",
 )
 
