@@ -39,7 +39,7 @@ def dev_rows(prepared: PreparedData, recipe: Recipe) -> DevRows:
         direction: int(TOKENS_R[number == DIRECTION_R].sum())
         for number, direction in enumerate(DIRECTIONS)
     }
-    return DevRows(DIRECTIONS, ROWS, DIRECTION_R, tokens, dict.fromkeys(DIRECTIONS, 0))
+    return DevRows(DIRECTIONS, ROWS, DIRECTION_R, tokens)
 
 
 def measure(world: World, directory: Path) -> tuple[list[DevFigures], dict[str, dict[str, float]]]:

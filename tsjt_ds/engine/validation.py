@@ -53,7 +53,7 @@ class Validator:
         schedule: names the stage of a step.
 
     Raises:
-        UserError: a direction has no dev segment that fits a row.
+        UserError: a direction has no dev set.
     """
 
     def __init__(
