@@ -277,6 +277,15 @@ def test_a_segment_may_be_as_long_as_is_decoded(tmp_path: Path) -> None:
     load_recipe(write(tmp_path / "r.yaml", data__max_segment_tokens=1022, **LONG_ROWS))
 
 
+@pytest.mark.parametrize("shares", [{"low": 0.4}, {"low": 0.3, "high": 0.6}])
+def test_shares_of_which_one_holds_the_other(tmp_path: Path, shares: dict[str, float]) -> None:
+    weights = {"low": 0.3, "mid": 0.4, "high": 0.3}
+    stage = {**STAGE, "weights": weights, "supervise": shares, "consistency": [TERM]}
+    mid = {"encoder_layers": 1, "decoder_layers": 2}
+    changes = {"model__capacities__mid": mid, "schedule__stages": [stage]}
+    load_recipe(write(tmp_path / "recipe.yaml", **changes))
+
+
 def test_a_figure_of_a_capacity_that_consistency_alone_trains(tmp_path: Path) -> None:
     stage = {
         **STAGE,

@@ -135,14 +135,14 @@ class StageConfig(Section):
         return self
 
     def _check_shares(self, teacher: str, student: str) -> None:
-        """Where one share is no multiple of the other, the term would be rarer than it counts."""
-        shares = sorted(self.supervise.get(name, 1.0) for name in (teacher, student))
-        times = shares[1] / shares[0]
-        if abs(times - round(times)) > 1e-6:
+        """Where neither's micro-batches hold the other's, the term is rarer than it counts."""
+        less, more = sorted(self.supervise.get(name, 1.0) for name in (teacher, student))
+        times = more / less
+        if more < 1.0 and abs(times - round(times)) > 1e-6:
             raise ValueError(
                 f"stage {self.name!r} supervises {teacher!r} and {student!r}, which a consistency "
-                f"term compares, on shares of which neither is a multiple of the other: "
-                f"{shares[0]:g} and {shares[1]:g} (change one)"
+                "term compares, on shares of which neither is a multiple of the other: "
+                f"{less:g} and {more:g} (change one)"
             )
 
 
