@@ -19,7 +19,7 @@ PAIR = re.compile(r"[a-z]{2,3}(_[A-Za-z]+)?-[a-z]{2,3}(_[A-Za-z]+)?")
 def _is_pair(value: str) -> str:
     if not PAIR.fullmatch(value):
         raise ValueError(f"{value!r} is no language pair (write it as en-de or en-pt_BR)")
-    if len(set(value.split("-"))) == 1:
+    if len(set(languages_of(value))) == 1:
         raise ValueError(f"{value!r} is of one language (name two)")
     return value
 

@@ -91,9 +91,9 @@ def preparation_config(recipe: Recipe) -> dict[str, Any]:
     # Data prepared before there was this key has no reused tokenizer.
     unset = set() if recipe.tokenizer.reuse else {"reuse"}
     tokenizer = recipe.tokenizer.model_dump(mode="json", exclude=unset)
-    return {f"data.{key}": data[key] for key in DATA_KEYS} | {
-        f"tokenizer.{key}": value for key, value in tokenizer.items()
-    }
+    config = {f"data.{key}": data[key] for key in DATA_KEYS}
+    config |= {f"tokenizer.{key}": value for key, value in tokenizer.items()}
+    return {key: _as_written(key, value) for key, value in config.items()}
 
 
 def config_differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -101,7 +101,8 @@ def config_differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [
         f"{key}: {then.get(key)!r} when prepared, {now.get(key)!r} now"
         for key in dict.fromkeys([*then, *now])
-        if _as_written(key, then.get(key)) != _as_written(key, now.get(key))
+        # Older manifests have corpora as the recipe wrote them.
+        if _as_written(key, then.get(key)) != now.get(key)
     ]
 
 
