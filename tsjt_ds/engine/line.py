@@ -4,7 +4,6 @@ The joint line trains all capacities; where a recipe separates them, each contin
 own, from the joint line's end.
 """
 
-import shutil
 import time
 from dataclasses import asdict
 from functools import partial
@@ -28,6 +27,7 @@ from tsjt_ds.engine.setup import Setup
 from tsjt_ds.engine.stop import StoppedEarly
 from tsjt_ds.engine.validation import VALIDATION, DevFigures, Validator, drop_validations_from
 from tsjt_ds.errors import UserError
+from tsjt_ds.files import write_whole
 from tsjt_ds.parallel.groups import on_main_rank
 
 
@@ -381,8 +381,7 @@ def _take_history(origin: Path, directory: Path) -> None:
     """Copy what another line recorded: its steps stand now for those that this one did before."""
     directory.mkdir(parents=True, exist_ok=True)
     for name in (METRICS, VALIDATION, BLEU, ROUTER_LOAD, DIAGNOSTICS):
-        (directory / name).unlink(missing_ok=True)
         if (origin / name).exists():
-            partial_file = directory / f"{name}.partial"
-            shutil.copyfile(origin / name, partial_file)
-            partial_file.replace(directory / name)
+            write_whole(directory / name, (origin / name).read_text(encoding="utf-8"))
+        else:
+            (directory / name).unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from tsjt_ds.data.fetch.lock import check_lock, read_lock, write_lock
 from tsjt_ds.data.fetch.mtdata_index import index_file
 from tsjt_ds.data.fetch.needs import Need, needs_of, uses_mtdata
 from tsjt_ds.data.fetch.own_files import reads_standard_input, spool
-from tsjt_ds.data.fetch.plan import Plan, by_host, plan_of
+from tsjt_ds.data.fetch.plan import Plan, by_host, plan_of, uses_of
 from tsjt_ds.data.fetch.transfer import Progress, StoppedError, transfer
 from tsjt_ds.data.formats.compression import DamagedError
 from tsjt_ds.errors import Collector, UserError
@@ -86,9 +86,8 @@ def fetch(config: DataConfig, ways: Ways, say: Callable[[str], None] = print) ->
 
 def _adopt(needs: list[Need]) -> None:
     """Record what the user has put into the cache, which asks no host."""
-    downloads = {download.path: download for need in needs for download in need.downloads}
-    for path, download in downloads.items():
-        if path.is_file() and read_record(download) is None:
+    for download in uses_of(needs):
+        if download.path.is_file() and read_record(download) is None:
             transfer(download, Progress())
 
 

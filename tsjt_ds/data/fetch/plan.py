@@ -97,14 +97,7 @@ def plan_of(needs: list[Need], sizes: Mapping[str, int], offline: bool) -> Plan:
         sizes: those that are known, by URL.
         offline: ask nobody.
     """
-    merged: dict[Path, Download] = {}
-    uses_at: dict[Path, dict[str, None]] = defaultdict(dict)
-    for need in needs:
-        for download in need.downloads:
-            place = download.path
-            merged[place] = merged[place].joined(download) if place in merged else download
-            uses_at[place][f"{need.key} {need.pair}"] = None
-    uses = {download: uses_at[place] for place, download in merged.items()}
+    uses = uses_of(needs)
     records = {download: read_record(download) for download in uses}
     unknown = [d for d, record in records.items() if record is None and d.url not in sizes]
     asked: dict[Download, int | None] = {}
@@ -123,6 +116,18 @@ def plan_of(needs: list[Need], sizes: Mapping[str, int], offline: bool) -> Plan:
             for (download, keys), record in zip(uses.items(), records.values(), strict=True)
         ]
     )
+
+
+def uses_of(needs: Iterable[Need]) -> dict[Download, dict[str, None]]:
+    """Each file once, with all that is known of it, and what it is for."""
+    downloads: dict[Path, Download] = {}
+    uses: dict[Path, dict[str, None]] = defaultdict(dict)
+    for need in needs:
+        for download in need.downloads:
+            place = download.path
+            downloads[place] = downloads.get(place, download).joined(download)
+            uses[place][f"{need.key} {need.pair}"] = None
+    return {download: uses[place] for place, download in downloads.items()}
 
 
 def by_host(downloads: Iterable[Download]) -> dict[str, list[Download]]:

@@ -1,12 +1,10 @@
 """The directory in which data are prepared, and what of it another run may go on with."""
 
-import contextlib
-import fcntl
-import os
 import shutil
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+import filelock
 from pydantic import BaseModel, ValidationError
 
 from tsjt_ds.data.preparation.progress import Say
@@ -37,6 +35,7 @@ class PartialDirectory:
         self.path = self.place(prepared)
         self.work = self.path / _WORK
         """For what is deleted at the end."""
+        self._lock = filelock.FileLock(self.path.with_name(self.path.name + ".lock"))
         self._basis = basis
         self._say = say
 
@@ -46,15 +45,19 @@ class PartialDirectory:
         return prepared.with_name(prepared.name + ".partial")
 
     def __enter__(self) -> "PartialDirectory":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = self._locked()
-        self.path.mkdir(exist_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise UserError(
+                f"{self.path}: another `tsjt prepare` is at work there (wait for it to end)"
+            ) from None
         self._take_up()
         return self
 
     def __exit__(self, *_: object) -> None:
-        Path(self._lock.name).unlink(missing_ok=True)
-        self._lock.close()
+        Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._lock.release()
 
     def finish(self, prepared: Path) -> None:
         """Put what was prepared in its place.
@@ -73,23 +76,6 @@ class PartialDirectory:
         """Delete what a finished preparation does not need, where it was killed before it did."""
         shutil.rmtree(prepared / _WORK, ignore_errors=True)
         shutil.rmtree(_replaced(prepared), ignore_errors=True)
-
-    def _locked(self) -> TextIO:
-        path = self.path.with_name(self.path.name + ".lock")
-        while True:
-            lock = path.open("w")
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.close()
-                raise UserError(
-                    f"{self.path}: another `tsjt prepare` is at work there (wait for it to end)"
-                ) from None
-            # Its last holder may have deleted it since it was opened here.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                    return lock
-            lock.close()
 
     def _delete_tokens(self) -> None:
         for file in [*self.path.iterdir(), *self.work.glob("**/*.tokens.npz")]:
