@@ -15,7 +15,7 @@ from tsjt_ds.data import prepare as prepare_module
 from tsjt_ds.data.plan import build_plan
 from tsjt_ds.data.preparation.steps import Preparation
 from tsjt_ds.data.prepare import prepare
-from tsjt_ds.data.prepared import PreparedData
+from tsjt_ds.data.prepared import PreparedData, preparation_config
 from tsjt_ds.data.proportion import describe_rows
 from tsjt_ds.errors import UserError
 
@@ -216,7 +216,10 @@ def test_a_mount_point_is_refused_before_any_work(
 def test_another_weight_is_the_same_data(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     file = f"{tmp_path}/train.{{pair}}.tsv"
     data = prepare(make_recipe(tmp_path, train=[file]), say=silent)
-    data.check(make_recipe(tmp_path, train=[{"file": file, "weight": 2.0}]))
+    weighted = make_recipe(tmp_path, train=[{"file": file, "weight": 2.0}])
+    data.check(weighted)
+    # So that an interrupted preparation is taken up, too.
+    assert preparation_config(weighted) == data.manifest.config
     with pytest.raises(UserError, match=r"data\.train: .* when prepared"):
         data.check(make_recipe(tmp_path, train=[{"file": file, "limit": 2}]))
 
