@@ -8,6 +8,7 @@ import torch
 from tsjt_ds.config.stages import ScheduleConfig
 from tsjt_ds.engine.bias_correction import rate_correction
 from tsjt_ds.engine.schedule import Schedule, joint_schedule, separate_schedules
+from tsjt_ds.model.parts import is_trained
 
 RATE = 1e-2
 BETAS = (0.9, 0.999)
@@ -36,8 +37,8 @@ def trained(gradients: list[float], rates: list[float]) -> list[float]:
 def corrected(stages: Schedule, owner: str, steps: int) -> list[float]:
     """The learning rate of each step; 0 where the owner rests."""
     return [
-        RATE * rate_correction(stages, [owner], step, BETAS)
-        if owner in stages.at(step).computed
+        RATE * rate_correction(stages, [owner], owner, step, BETAS)
+        if owner in stages.at(step).computed and is_trained(owner, stages.at(step).trainable)
         else 0.0
         for step in range(steps)
     ]
@@ -50,10 +51,13 @@ def test_one_that_enters_late_moves_as_with_an_adam_of_its_own() -> None:
     assert late == pytest.approx(trained(gradients, [RATE] * 60), rel=1e-4)
 
 
-def test_one_that_rested_moves_at_the_rate_again() -> None:
+@pytest.mark.parametrize(
+    "rest", [{"weights": ALONE}, {"weights": HALF, "trainable": ["low"]}], ids=["idle", "frozen"]
+)
+def test_one_that_rested_moves_at_the_rate_again(rest: dict[str, Any]) -> None:
     stages = schedule(
         {"steps": 40, "weights": HALF},
-        {"steps": 100, "weights": ALONE},
+        {"steps": 100, **rest},
         {"steps": 30, "weights": HALF},
     )
     gradients = [1.0] * 40 + [0.0] * 100 + [1.0] * 30
@@ -76,8 +80,8 @@ def test_steps_given_up_for_a_best_checkpoint_do_not_count(late: bool) -> None:
     carried = schedule(*stages)
     carried.give_up(45, 80)
     direct = schedule(stages[0], stages[1] | {"steps": 15}, stages[2])
-    factors = [rate_correction(carried, ["high"], step, BETAS) for step in range(80, 120)]
-    expected = [rate_correction(direct, ["high"], step, BETAS) for step in range(45, 85)]
+    factors = [rate_correction(carried, ["high"], "high", step, BETAS) for step in range(80, 120)]
+    expected = [rate_correction(direct, ["high"], "high", step, BETAS) for step in range(45, 85)]
     assert factors == expected
     assert (max(factors) < 1.0) == late
 
@@ -94,20 +98,22 @@ def test_a_separate_line_may_begin_at_the_best() -> None:
     )
     joint = joint_schedule(config)
     alone = separate_schedules(config, ["low", "high"], joint)["high"]
-    before = rate_correction(joint, ["high"], 35, BETAS)
+    before = rate_correction(joint, ["high"], "high", 35, BETAS)
     alone.give_up(35, 50)
-    assert rate_correction(alone, ["high"], 50, BETAS) == before
+    assert rate_correction(alone, ["high"], "high", 50, BETAS) == before
 
 
 def test_one_that_is_always_computed_is_left_alone() -> None:
     stages = schedule({"steps": 3, "weights": ALONE}, {"steps": 3, "weights": HALF})
-    assert [rate_correction(stages, ["low", "high"], step, BETAS) for step in range(6)] == [1.0] * 6
+    assert [
+        rate_correction(stages, ["low", "high"], "shared", step, BETAS) for step in range(6)
+    ] == [1.0] * 6
 
 
 def test_a_teacher_without_weight_is_computed() -> None:
     term = {"teacher": "high", "student": "low", "weight": 1.0, "stop_gradient": False}
     stages = schedule({"steps": 3, "weights": ALONE, "consistency": [term]})
-    assert rate_correction(stages, ["high"], 2, BETAS) == 1.0
+    assert rate_correction(stages, ["high"], "high", 2, BETAS) == 1.0
 
 
 def test_a_line_of_its_own_has_been_trained_before() -> None:
@@ -120,7 +126,7 @@ def test_a_line_of_its_own_has_been_trained_before() -> None:
         }
     )
     alone = separate_schedules(config, ["low", "high"], joint_schedule(config))["high"]
-    assert rate_correction(alone, ["high"], 7, BETAS) == 1.0
+    assert rate_correction(alone, ["high"], "high", 7, BETAS) == 1.0
 
 
 @pytest.mark.parametrize("joint_steps", [0, 30])
@@ -140,6 +146,8 @@ def test_a_line_of_its_own_counts_the_steps_that_there_were(joint_steps: int) ->
     own = joint_steps + 40
     gradients = torch.randn(own, generator=torch.Generator().manual_seed(1)).tolist()
     rates = corrected(joint, "high", joint.steps)
-    rates += [RATE * rate_correction(alone, ["high"], joint.steps + n, BETAS) for n in range(40)]
+    rates += [
+        RATE * rate_correction(alone, ["high"], "high", joint.steps + n, BETAS) for n in range(40)
+    ]
     found = trained([0.0] * 50 + gradients, rates)[50:]
     assert found == pytest.approx(trained(gradients, [RATE] * own), rel=1e-4)

@@ -1,5 +1,6 @@
 """The joint-loss hook: weights by stage, and idle capacities left alone."""
 
+import math
 from typing import Any
 
 import pytest
@@ -81,6 +82,24 @@ def test_only_trainable_parts_move(layout: Layout) -> None:
     assert not any(moved[name] for name in own_of_low)
     assert moved["encoder.0.self_attn.out.weight"]
     assert moved["encoder.2.self_attn.out.weight"]
+
+
+@pytest.mark.parallel
+def test_what_is_frozen_does_not_count_in_the_norm() -> None:
+    """That of high's own parameters alone is the same, whatever else is trained."""
+    alone = {"low": 0.0, "high": 1.0}
+    layouts = [Layout(), Layout(2, 1, 1), Layout(1, 2, 1), Layout(1, 1, 2)]
+    norms = [third_norm(layout, two_stages(alone, trainable=["high"])) for layout in layouts]
+    assert norms == pytest.approx([norms[0]] * len(layouts), rel=1e-5)
+    shared = third_norm(Layout(), two_stages(alone, trainable=["embedding", "low", "shared"]))
+    assert math.hypot(norms[0], shared) == pytest.approx(
+        third_norm(Layout(), two_stages(alone)), rel=1e-5
+    )
+
+
+def third_norm(layout: Layout, recipe: Recipe) -> float:
+    """The gradient norm of the second stage's first step."""
+    return run_ranks(train_two_stages, layout, recipe)[0]["results"][2].grad_norm
 
 
 def moves_of_third_step(world: World, recipe: Recipe) -> dict[str, Tensor]:

@@ -21,6 +21,13 @@ def addmm_flops(_: torch.Size, a: torch.Size, b: torch.Size, **__: object) -> in
     return 2 * a[0] * a[1] * b[1]
 
 
+def full_rows(rows: int) -> Tensor:
+    """One segment a row: no padding, which goes to no expert."""
+    ints_BN = random_rows(rows, seed=1)
+    ints_BN.view(rows, 4, LENGTH)[:, 1::2] = 1
+    return ints_BN
+
+
 def counted_flops(model: CompositeModel, ints_BN: Tensor, active: frozenset[str]) -> int:
     """What torch counts in one forward and backward pass."""
     weights = {name: float(name in active) for name in model.composite.wiring.capacities}
@@ -36,9 +43,7 @@ def counted_flops(model: CompositeModel, ints_BN: Tensor, active: frozenset[str]
 def test_flops_equal_torchs_count(world: World, family: Family) -> None:
     recipe = tiny_recipe(family, dropout=0.0, routing={"capacity_factor": 0.0})
     model = composite_model(recipe)
-    ints_BN = random_rows(ROWS, seed=1)
-    sides = ints_BN.view(ROWS, 4, LENGTH)
-    sides[:, 1::2] = 1  # One segment a row: no padding, which goes to no expert.
+    ints_BN = full_rows(ROWS)
     sets = subsets(family) if family == FAMILIES["four widths"] else [frozenset(family)]
     for active in sets:
         expected = ROWS * training_flops(recipe.model, VOCAB, LENGTH, LENGTH, active)

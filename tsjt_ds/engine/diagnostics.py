@@ -127,7 +127,7 @@ def compare_gradients(engine: Engine, context: StepContext, ints_BN: Tensor) -> 
 
 
 def alone(context: StepContext, capacity: str, micro_batches: int) -> StepContext:
-    """The objective of ``capacity`` alone, over the first micro-batches of a step."""
+    """The objective of all of ``capacity`` alone, over the first micro-batches of a step."""
     return replace(
         context,
         weights=dict.fromkeys(context.weights, 0.0) | {capacity: 1.0},
@@ -135,6 +135,7 @@ def alone(context: StepContext, capacity: str, micro_batches: int) -> StepContex
         tokens=context.tokens[:micro_batches],
         consistency=(),
         shares=None,
+        trainable=frozenset(),
     )
 
 

@@ -19,7 +19,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from tsjt_ds.config.deepspeed import DeepSpeedConfig, for_device
 from tsjt_ds.engine.evaluation_pass import EvaluationPass, RowShare
 from tsjt_ds.engine.global_norm import reduce_norms_at_once
-from tsjt_ds.engine.gradients import unused_parameters
 from tsjt_ds.engine.pipeline_module import PipelineComposite, deepspeed_topology
 from tsjt_ds.engine.plain_module import PlainComposite
 from tsjt_ds.engine.router_counts import RouterCounts, RouterShares
@@ -277,7 +276,7 @@ class PlainEngine(Engine):
         totals = torch.zeros(1 + len(names), device=self.world.device)
         self.deepspeed.train()
         if self.config.zero_stage == 3:
-            self._freeze_idle()
+            self._freeze_untrained()
         reduces_at_end = self._must_reduce_at_end()
         with self.deepspeed.coalesce_grad_reduction() if reduces_at_end else nullcontext():
             for index, ints_BN in enumerate(micro_batches):
@@ -295,13 +294,14 @@ class PlainEngine(Engine):
         objective_value, *losses = totals.tolist()
         return objective_value, dict(zip(names, losses, strict=True))
 
-    def _freeze_idle(self) -> None:
+    def _freeze_untrained(self) -> None:
         """ZeRO 3 takes a gradient of zeros for what requires none, and for nothing else."""
-        assert self.model.context is not None
-        computed = frozenset[str]().union(*self.model.context.active)
-        idle = set(map(id, unused_parameters(self.model, computed)))
+        context = self.model.context
+        assert context is not None
+        computed = frozenset[str]().union(*context.active)
+        untrained = set(map(id, self.model.untrained(computed, context.trainable)))
         for _, parameter in self.model.canonical_parameters():
-            parameter.requires_grad_(id(parameter) not in idle)
+            parameter.requires_grad_(id(parameter) not in untrained)
 
     def _must_reduce_at_end(self) -> bool:
         """Whether to reduce gradients once a step, after all micro-batches.

@@ -1,12 +1,14 @@
-"""A gradient for everything, whatever a micro-batch computed."""
+"""A gradient for everything, whatever a micro-batch computes and a stage trains."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from tsjt_ds.model.composite import Composite
+from tsjt_ds.model.parts import is_trained
 
 
 class _Module(Protocol):
@@ -15,28 +17,57 @@ class _Module(Protocol):
     def canonical_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
 
 
-def unused_parameters(module: _Module, active: frozenset[str]) -> list[nn.Parameter]:
-    """The parameters that none of the ``active`` capacities owns."""
-    owners = module.composite.owners()
-    return [
-        parameter for name, parameter in module.canonical_parameters() if not owners(name) & active
-    ]
+class Untrained:
+    """The parameters of a module that a micro-batch leaves without a gradient."""
+
+    def __init__(self, module: _Module) -> None:
+        composite = module.composite
+        owners = composite.owners()
+        self._parameters = [
+            (owners(name), composite.part(name), parameter)
+            for name, parameter in module.canonical_parameters()
+        ]
+        self._found: dict[tuple[frozenset[str], frozenset[str]], list[nn.Parameter]] = {}
+
+    def __call__(self, active: frozenset[str], trainable: frozenset[str]) -> list[nn.Parameter]:
+        """Those that no ``active`` capacity owns, or that belong to no ``trainable`` part."""
+        key = active, trainable
+        if key not in self._found:
+            self._found[key] = [
+                parameter
+                for owners, part, parameter in self._parameters
+                if not owners & active or not is_trained(part, trainable)
+            ]
+        return self._found[key]
 
 
-def with_gradients(output: Tensor, unused: Iterable[Tensor]) -> Tensor:
-    """``output``, from which backward gives ``unused`` a gradient of zeros.
+@contextmanager
+def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """What is computed in here has no gradient in ``parameters``, and costs none."""
+    frozen_here = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in frozen_here:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in frozen_here:
+            parameter.requires_grad_(True)
+
+
+def with_gradients(output: Tensor, untrained: Iterable[Tensor]) -> Tensor:
+    """``output``, from which backward gives ``untrained`` a gradient of zeros.
 
     What a rank skips another may have computed, and DeepSpeed reduces gradients on the
     understanding that all ranks have the same ones; between pipeline stages it sends every
     gradient, and a backward pass needs something to start from.
     """
-    return _WithGradients.apply(output, *(each for each in unused if each.requires_grad))
+    return _WithGradients.apply(output, *(each for each in untrained if each.requires_grad))
 
 
 class _WithGradients(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, output: Tensor, *unused: Tensor) -> Tensor:
-        ctx.shapes = [(tensor.shape, tensor.dtype, tensor.device) for tensor in unused]
+    def forward(ctx: Any, output: Tensor, *untrained: Tensor) -> Tensor:
+        ctx.shapes = [(tensor.shape, tensor.dtype, tensor.device) for tensor in untrained]
         return output.view_as(output)
 
     @staticmethod

@@ -8,6 +8,7 @@ import numpy as np
 from tsjt_ds.engine.bias_correction import rate_correction
 from tsjt_ds.engine.engine import Engine, StepResult
 from tsjt_ds.engine.schedule import Schedule, StageAt
+from tsjt_ds.model.parts import is_trained
 from tsjt_ds.model.step import StepContext
 
 
@@ -53,6 +54,7 @@ class JointLossHook:
             tokens=tuple(tokens.tolist()),
             consistency=stage.consistency,
             shares=stage.shares,
+            trainable=stage.trainable,
             computed=stage.computed,
         )
 
@@ -61,10 +63,10 @@ class JointLossHook:
         factor = stage.rate_factor * stage.part_factors.get(group["part"], 1.0)
         if not engine.config.corrects_bias:
             return factor
-        return factor * rate_correction(self.schedule, group["owners"], step, group["betas"])
+        return factor * rate_correction(
+            self.schedule, group["owners"], group["part"], step, group["betas"]
+        )
 
     def _moves(self, group: dict[str, Any], stage: StageAt) -> bool:
-        owners, part = frozenset(group["owners"]), group["part"]
-        if not owners & stage.computed:
-            return False
-        return not stage.trainable or part in stage.trainable
+        computed = not stage.computed.isdisjoint(group["owners"])
+        return computed and is_trained(group["part"], stage.trainable)

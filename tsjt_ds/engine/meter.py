@@ -39,7 +39,8 @@ class Meter:
         assert context is not None
         rows = engine.config.micro_batch_rows
         flops = rows * sum(
-            self.row_flops(active) + self.teacher_flops * context.asks_teacher(active)
+            self.row_flops(active, context.trainable)
+            + self.teacher_flops * context.asks_teacher(active)
             for active in context.active
         )
         self.last = Totals(context.target_tokens, flops)

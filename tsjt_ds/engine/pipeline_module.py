@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tsjt_ds.engine.evaluation_pass import EvaluationPass
-from tsjt_ds.engine.gradients import unused_parameters, with_gradients
-from tsjt_ds.model.composite import EMBEDDING, Composite, layer_parameters
+from tsjt_ds.engine.gradients import Untrained, frozen, with_gradients
+from tsjt_ds.model.composite import Composite, layer_parameters
 from tsjt_ds.model.head import Head, Losses, loss_names
+from tsjt_ds.model.parts import EMBEDDING
 from tsjt_ds.model.step import StepContext
 from tsjt_ds.model.streams import Streams
 from tsjt_ds.parallel.cut import Partition, cuts
@@ -44,9 +45,9 @@ class PipelineComposite(PipelineModule):
         self.losses: Losses | None = None
         self.evaluation: EvaluationPass | None = None
         self._context: StepContext | None = None
-        self._unused_by_active: dict[frozenset[str], list[nn.Parameter]] = {}
         with contextlib.redirect_stdout(io.StringIO()):
             super().__init__(composite.specs(), topology=deepspeed_topology(world.layout))
+        self.untrained = Untrained(self)
 
     @property
     def context(self) -> StepContext | None:
@@ -76,33 +77,43 @@ class PipelineComposite(PipelineModule):
 
     def forward(self, inputs: Tensor | tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
         """Run this stage's layers on one micro-batch."""
-        streams = self._receive(inputs)
+        active, dropout_seed = self._next_micro_batch()
+        trainable = self.context.trainable if self.context is not None else frozenset()
+        untrained = self.untrained(active, trainable)
+        with frozen(untrained):
+            streams = self._receive(inputs, active, trainable)
+            streams.dropout_seed = dropout_seed
+            output = self._run(streams)
+        if self.evaluation is None:
+            received = [] if torch.is_tensor(inputs) else [inputs[0]]
+            output = with_gradients(output, [*received, *untrained])
+        return output if self.is_last else (output, streams.batch.ints_BN)
+
+    def _receive(
+        self,
+        inputs: Tensor | tuple[Tensor, Tensor],
+        active: frozenset[str],
+        trainable: frozenset[str],
+    ) -> Streams:
+        """What the stage before sent, or on the first stage the micro-batch itself."""
+        like = next(self.parameters())
+        if torch.is_tensor(inputs):
+            return Streams(self.composite.batch(inputs, like), active)
+        packed_BLD, ints_BN = inputs
+        if not self.composite.backward_from(active, trainable)[self._local_start]:
+            packed_BLD = packed_BLD.detach()
+        counts = self.composite.counts_before(active)[self._local_start]
+        return Streams.unpack(packed_BLD, counts, self.composite.batch(ints_BN, like), active)
+
+    def _run(self, streams: Streams) -> Tensor:
+        """What this stage's layers make of the streams: to be sent on, or the objective."""
         for function in self.forward_funcs[:-1] if self.is_last else self.forward_funcs:
             streams = function(streams)
         if not self.is_last:
-            output = self._padded(streams.pack())
-        elif self.evaluation is not None:
-            output = self._take_evaluation(streams)
-        else:
-            output = self._take_losses(streams)
-        if self.evaluation is None:
-            received = [] if torch.is_tensor(inputs) else [inputs[0]]
-            output = with_gradients(output, [*received, *self._unused(streams.active)])
-        return output if self.is_last else (output, streams.batch.ints_BN)
-
-    def _receive(self, inputs: Tensor | tuple[Tensor, Tensor]) -> Streams:
-        """What the stage before sent, or on the first stage the micro-batch itself."""
-        active, dropout_seed = self._next_micro_batch()
-        like = next(self.parameters())
-        if torch.is_tensor(inputs):
-            streams = Streams(self.composite.batch(inputs, like), active)
-        else:
-            packed_BLD, ints_BN = inputs
-            counts = self.composite.counts_before(active)[self._local_start]
-            batch = self.composite.batch(ints_BN, like)
-            streams = Streams.unpack(packed_BLD, counts, batch, active)
-        streams.dropout_seed = dropout_seed
-        return streams
+            return self._padded(streams.pack())
+        if self.evaluation is not None:
+            return self._take_evaluation(streams)
+        return self._take_losses(streams)
 
     def _next_micro_batch(self) -> tuple[frozenset[str], int]:
         """What it computes, and its dropout's seed."""
@@ -138,12 +149,6 @@ class PipelineComposite(PipelineModule):
         tied = self.forward_funcs[-1]
         self.evaluation.take(tied.func, tied.args[0], streams)
         return torch.zeros((), device=self.world.device)
-
-    def _unused(self, active: frozenset[str]) -> list[nn.Parameter]:
-        """The parameters that a micro-batch leaves without a gradient."""
-        if active not in self._unused_by_active:
-            self._unused_by_active[active] = unused_parameters(self, active)
-        return self._unused_by_active[active]
 
     def get_additional_losses(self) -> dict[str, Tensor]:
         """Each capacity's losses: DeepSpeed averages them and tells every rank."""

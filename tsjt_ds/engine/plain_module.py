@@ -3,10 +3,10 @@
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tsjt_ds.engine.evaluation_pass import EvaluationPass
-from tsjt_ds.engine.gradients import unused_parameters, with_gradients
+from tsjt_ds.engine.gradients import Untrained, frozen, with_gradients
 from tsjt_ds.model.composite import Composite, CompositeModel
 from tsjt_ds.model.head import Head
 
@@ -18,7 +18,7 @@ class PlainComposite(CompositeModel):
     def __init__(self, composite: Composite) -> None:
         super().__init__(composite)
         self.evaluation: EvaluationPass | None = None
-        self._unused_by_active: dict[frozenset[str], list[nn.Parameter]] = {}
+        self.untrained = Untrained(self)
 
     @property
     def head(self) -> Head:
@@ -33,16 +33,14 @@ class PlainComposite(CompositeModel):
         if self.evaluation is not None:
             return self._evaluate(ints_BN, self.evaluation)
         assert self.context is not None
-        objective = super().forward(ints_BN, micro_batch)
-        return with_gradients(objective, self._unused(self.context.active[micro_batch]))
+        context = self.context
+        untrained = self.untrained(context.active[micro_batch], context.trainable)
+        with frozen(untrained):
+            objective = super().forward(ints_BN, micro_batch)
+        return with_gradients(objective, untrained)
 
     def _evaluate(self, ints_BN: Tensor, evaluation: EvaluationPass) -> Tensor:
         assert self.embedding is not None
         streams = self.states(ints_BN, active=evaluation.active)
         evaluation.take(self.head, self.embedding, streams)
         return torch.zeros((), device=ints_BN.device)
-
-    def _unused(self, active: frozenset[str]) -> list[nn.Parameter]:
-        if active not in self._unused_by_active:
-            self._unused_by_active[active] = unused_parameters(self, active)
-        return self._unused_by_active[active]

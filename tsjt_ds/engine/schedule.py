@@ -11,6 +11,7 @@ from tsjt_ds.config.stages import (
     StageConfig,
     at_ends,
 )
+from tsjt_ds.model.parts import is_trained
 from tsjt_ds.model.step import ConsistencyTerm
 
 GOLDEN = 0.6180339887498949
@@ -33,8 +34,8 @@ class StageAt:
     """Of the scheduler's learning rate."""
     part_factors: dict[str, float]
     """Further factors, of single parts of the model."""
-    trainable: tuple[str, ...]
-    """Parts that move (see ``StageConfig.trainable``); empty: all."""
+    trainable: frozenset[str]
+    """Parts that are trained (see ``StageConfig.trainable``); empty: all."""
 
     @property
     def computed(self) -> frozenset[str]:
@@ -152,7 +153,7 @@ class Schedule:
             ),
             rate_factor=_rate_factor(stage.learning_rate, within),
             part_factors=stage.learning_rate.parts,
-            trainable=tuple(stage.trainable),
+            trainable=frozenset(stage.trainable),
         )
 
     def counted(self, step: int) -> int:
@@ -160,14 +161,19 @@ class Schedule:
         earlier = self.before.counted(step) if self.before else step
         return earlier - sum(max(0, min(step, after) - first) for first, after in self.given_up)
 
-    def spans(self, owners: Collection[str], end: int) -> list[tuple[int, int]]:
-        """The steps before ``end`` that computed some of ``owners``, as the optimizer counts.
+    def spans(self, owners: Collection[str], part: str, end: int) -> list[tuple[int, int]]:
+        """The steps before ``end`` that gave parameters a gradient, as the optimizer counts.
+
+        Args:
+            owners: the capacities that own them.
+            part: which part of the model they are (see ``StageConfig.trainable``).
+            end: the step after the last that counts.
 
         Returns:
             Of each span, the first step and the one after the last.
         """
         found: list[tuple[int, int]] = []
-        for start, after in self._computing(owners, end):
+        for start, after in self._training(owners, part, end):
             first, last = self.counted(start), self.counted(after)
             if found and found[-1][1] == first:
                 first = found.pop()[0]
@@ -175,12 +181,13 @@ class Schedule:
                 found.append((first, last))
         return found
 
-    def _computing(self, owners: Collection[str], end: int) -> Iterator[tuple[int, int]]:
+    def _training(self, owners: Collection[str], part: str, end: int) -> Iterator[tuple[int, int]]:
         if self.before:
-            yield from self.before._computing(owners, min(self.first_step, end))
+            yield from self.before._training(owners, part, min(self.first_step, end))
         for index, stage in enumerate(self.stages):
             start, after = self.start_of(index), min(self.end_of(index), end)
-            if start < after and stage.computed & set(owners):
+            gives = stage.computed & set(owners) and is_trained(part, stage.trainable)
+            if gives and start < after:
                 yield start, after
 
     def moves_all(self) -> bool:

@@ -18,13 +18,12 @@ from tsjt_ds.model.layers import (
     TargetEmbedding,
     WiringOf,
 )
+from tsjt_ds.model.parts import EMBEDDING, part_of
+from tsjt_ds.model.products import Products
 from tsjt_ds.model.seeding import derive_seed, seed_generators
 from tsjt_ds.model.step import StepContext
 from tsjt_ds.model.streams import Streams
 from tsjt_ds.model.wiring import Stack, StreamCounts, Wiring
-
-EMBEDDING = "embedding"
-"""Key of the tied layer."""
 
 
 class SeededSpec(LayerSpec):
@@ -94,6 +93,18 @@ class Composite:
         """What is alive before each pipeline layer when ``active`` (default: all) are computed."""
         return [StreamCounts(), *self.wiring_of(active).counts()]
 
+    @cached_property
+    def backward_from(self) -> Callable[[frozenset[str], frozenset[str]], list[bool]]:
+        """From the active capacities and the trainable parts: whether anything before each pipeline
+        layer is trained."""
+        data = self.recipe.data
+        shape = self.recipe.tokenizer.vocab_size, data.row_source_tokens, data.row_target_tokens
+        return cache(
+            lambda active, trainable: (
+                Products(self.recipe.model, *shape, active, trainable).backward_from
+            )
+        )
+
     def owners(self) -> Callable[[str], frozenset[str]]:
         """From a parameter's canonical name to the capacities that own it."""
         wiring = self.wiring
@@ -108,10 +119,7 @@ class Composite:
 
     def part(self, name: str) -> str:
         """The part of the model that a stage's ``trainable`` knows a parameter by."""
-        if name.startswith(EMBEDDING):
-            return EMBEDDING
-        owners = self.owners()(name)
-        return "shared" if len(owners) > 1 else next(iter(owners))
+        return EMBEDDING if name.startswith(EMBEDDING) else part_of(self.owners()(name))
 
     def batch(self, ints_BN: Tensor, like: Tensor) -> PackedBatch:
         """The micro-batch, with masks in the dtype of ``like``."""

@@ -47,6 +47,8 @@ class StepContext:
     consistency: tuple[ConsistencyTerm, ...] = ()
     shares: dict[str, float] | None = None
     """Share of the micro-batches that train each capacity; default: all."""
+    trainable: frozenset[str] = frozenset()
+    """The parts that are trained (see ``StageConfig.trainable``); empty: all."""
     computed: frozenset[str] = frozenset()
     """The capacities that some micro-batch of the stage computes: what the shapes of a pipeline are
     made for, so that they stay the same from step to step."""

@@ -75,6 +75,7 @@ class _Job:
     teacher: Teacher | None
     group: dist.ProcessGroup | None
     with_gradient: bool
+    with_weight_gradient: bool
 
 
 def linear_cross_entropy(
@@ -104,11 +105,16 @@ def linear_cross_entropy(
     """
     if group is not None and dist.get_world_size(group) == 1:
         group = None
-    with_gradient = torch.is_grad_enabled() and (
-        hidden_CND.requires_grad or weight_VD.requires_grad
-    )
+    with_weight_gradient = torch.is_grad_enabled() and weight_VD.requires_grad
     job = _Job(
-        labels_N, token_weights_CN, label_smoothing, divergences, teacher, group, with_gradient
+        labels_N,
+        token_weights_CN,
+        label_smoothing,
+        divergences,
+        teacher,
+        group,
+        with_weight_gradient or (torch.is_grad_enabled() and hidden_CND.requires_grad),
+        with_weight_gradient,
     )
     return TokenLosses(*_LinearCrossEntropy.apply(hidden_CND, weight_VD, job))
 
@@ -125,6 +131,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         )
         if job.with_gradient:
             hidden_grad_CND = torch.empty_like(hidden_CND)
+        if job.with_weight_gradient:
             weight_grad_VD = torch.zeros_like(weight_VD, dtype=torch.float32)
         for rows in _chunks(N, C + (job.teacher is not None), weight_VD):
             hidden_CnD = hidden_CND[:, rows]
@@ -133,13 +140,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for term, divergence_N in zip(job.divergences, divergence_KN, strict=True):
                 divergence_N[rows] = _divergence(term, logits, grad_CnV, rows, job)
             if grad_CnV is not None:
-                hidden_grad_CND[:, rows] = _back_project(
-                    grad_CnV.flatten(0, 1), hidden_CnD.flatten(0, 1), weight_VD, weight_grad_VD
-                ).view_as(hidden_CnD)
+                grad_MV = grad_CnV.flatten(0, 1).to(weight_VD.dtype)
+                hidden_grad_CND[:, rows] = (grad_MV @ weight_VD).view_as(hidden_CnD)
+                if job.with_weight_gradient:
+                    _add_product(weight_grad_VD, grad_MV.T, hidden_CnD.flatten(0, 1))
         if job.with_gradient:
             if job.group is not None:
                 dist.all_reduce(hidden_grad_CND, group=job.group)
-            ctx.save_for_backward(hidden_grad_CND, weight_grad_VD.to(weight_VD.dtype))
+            weight_grads = [weight_grad_VD.to(weight_VD.dtype)] if job.with_weight_gradient else []
+            ctx.save_for_backward(hidden_grad_CND, *weight_grads)
         ctx.mark_non_differentiable(loss_CN, nll_CN, divergence_KN)
         objective = (loss_CN * job.token_weights_CN).sum()
         for term, divergence_N in zip(job.divergences, divergence_KN, strict=True):
@@ -148,13 +157,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        hidden_grad_CND, weight_grad_VD = ctx.saved_tensors
-        scale = grads[0]
-        return (
-            hidden_grad_CND * scale.to(hidden_grad_CND.dtype),
-            weight_grad_VD * scale.to(weight_grad_VD.dtype),
-            None,
-        )
+        hidden_grad_CND, *weight_grads = ctx.saved_tensors
+        scale = grads[0].to(hidden_grad_CND.dtype)
+        return hidden_grad_CND * scale, weight_grads[0] * scale if weight_grads else None, None
 
 
 class _Logits(NamedTuple):
@@ -237,13 +242,9 @@ def _divergence(
     )
 
 
-def _back_project(
-    grad_MV: Tensor, hidden_MD: Tensor, weight_VD: Tensor, weight_grad_VD: Tensor
-) -> Tensor:
-    """The gradient in the hidden states; adds the one in the weight."""
-    grad_MV = grad_MV.to(weight_VD.dtype)
-    if weight_VD.dtype == torch.float32:
-        weight_grad_VD.addmm_(grad_MV.T, hidden_MD)
+def _add_product(sum_VD: Tensor, a_VM: Tensor, b_MD: Tensor) -> None:
+    """To a sum in fp32, the product of matrices of any type."""
+    if b_MD.dtype == torch.float32:
+        sum_VD.addmm_(a_VM, b_MD)
     else:
-        weight_grad_VD += grad_MV.T @ hidden_MD
-    return grad_MV @ weight_VD
+        sum_VD += a_VM @ b_MD

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tsjt_ds.config.recipe import Recipe
-from tsjt_ds.model.cost import EXPERTS_PER_TOKEN
+from tsjt_ds.model.products import EXPERTS_PER_TOKEN
 from tsjt_ds.model.wiring import LayerWiring, StreamCounts, Wiring, block_sizes
 
 STATISTIC = 4

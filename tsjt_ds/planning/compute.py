@@ -18,7 +18,7 @@ class RowCost:
 
     def __init__(self, recipe: Recipe, teacher: Recipe | None) -> None:
         self.of = row_flops(recipe)
-        """Forward and backward FLOPs of a row for which a set of capacities is computed."""
+        """FLOPs of a row by the capacities that are computed and the parts that are trained."""
         self.teacher = 0.0
         if teacher is not None and recipe.teacher is not None:
             shape = recipe.data.row_source_tokens, recipe.data.row_target_tokens
@@ -28,7 +28,7 @@ class RowCost:
 
     def alone(self, capacity: str) -> float:
         """Of a capacity that trains by itself."""
-        return self.of(frozenset([capacity]))
+        return self.of(frozenset([capacity]), frozenset())
 
     def at(self, stage: StageAt) -> float:
         """Of a row at one step of a stage, expected over its micro-batches."""
@@ -37,7 +37,7 @@ class RowCost:
         names = sorted(stage.computed, key=lambda name: -stage.shares[name])
         shares = [*(stage.shares[name] for name in names), 0.0]
         expected = sum(
-            (share - smaller) * self.of(frozenset(names[: number + 1]))
+            (share - smaller) * self.of(frozenset(names[: number + 1]), stage.trainable)
             for number, (share, smaller) in enumerate(pairwise(shares))
             if share > smaller
         )

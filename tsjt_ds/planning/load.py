@@ -6,7 +6,7 @@ from itertools import pairwise
 from tsjt_ds.config.model import TEACHER
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.engine.schedule import Schedule, StageAt
-from tsjt_ds.model.cost import layer_flops
+from tsjt_ds.model.cost import layer_flops, layer_training_flops
 from tsjt_ds.planning.stage_table import Line, lines_of
 
 
@@ -73,8 +73,7 @@ def _expected(recipe: Recipe, stage: StageAt) -> list[float]:
     total = [0.0] * (recipe.model.encoder_layers + recipe.model.decoder_layers + 3)
     for number, (share, smaller) in enumerate(pairwise(shares)):
         if share > smaller:
-            flops = layer_flops(recipe.model, *shape, frozenset(names[: number + 1]))
-            total = [
-                sum_ + 3 * (share - smaller) * own for sum_, own in zip(total, flops, strict=True)
-            ]
+            active = frozenset(names[: number + 1])
+            flops = layer_training_flops(recipe.model, *shape, active, stage.trainable)
+            total = [sum_ + (share - smaller) * own for sum_, own in zip(total, flops, strict=True)]
     return total
