@@ -33,7 +33,14 @@ def length(recipe: Recipe, capacity: str) -> int:
     return recipe.schedule.steps + (separate.separate[capacity] if separate else 0)
 
 
-LONGER = ("extended", "extended_joint", "extended_relay", "turns", "turns_high_on_half")
+LONGER = (
+    "extended",
+    "extended_joint",
+    "extended_relay",
+    "turns",
+    "turns_high_on_half",
+    "turns_experts",
+)
 """Arms that train low to its end first. What comes after is measured by its compute."""
 CONTROLS = ("low_longer",)
 """Arms that take a capacity further, alone."""
