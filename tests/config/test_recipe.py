@@ -128,6 +128,14 @@ STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
             "stage 'joint' trains 'lwo' (did you mean 'low'?)",
         ),
         (
+            {
+                "schedule__stages": [
+                    {**STAGE, "weights": {"low": 0, "high": 1}, "trainable": ["low"]}
+                ]
+            },
+            "stage 'joint' trains only low, which no loss of it reaches (train high, or give low",
+        ),
+        (
             {"schedule__stages": [{**STAGE, "learning_rate": {"parts": {"share": 2.0}}}]},
             "stage 'joint' sets the learning rate of 'share' (did you mean 'shared'?)",
         ),

@@ -126,6 +126,20 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _trainable_parts_are_reached(self) -> "Recipe":
+        for stage in self.schedule.joint_stages:
+            reached = {"embedding", *stage.trained}
+            if len(self.model.capacities) > 1:
+                reached.add("shared")
+            if stage.trainable and not reached & set(stage.trainable):
+                only = " and ".join(stage.trainable)
+                raise ValueError(
+                    f"stage {stage.name!r} trains only {only}, which no loss of it reaches (train "
+                    f"{sorted(stage.trained)[0]}, or give {stage.trainable[0]} a weight)"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _figures_are_measured(self) -> "Recipe":
         trained: set[str] = set()
         for stage in self.schedule.stages:
