@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tsjt_ds.config.recipe import Recipe, TeacherConfig
 from tsjt_ds.data.prepared import TOKENIZER, PreparedData, read_manifest
-from tsjt_ds.engine.checkpoint_files import complete_checkpoints, separate_line
+from tsjt_ds.engine.checkpoint_files import complete_checkpoints
 from tsjt_ds.errors import UserError
 from tsjt_ds.export.run import Run, TrainedCheckpoint
 from tsjt_ds.model.wiring import block_sizes
@@ -54,8 +54,7 @@ def teacher_ahead(
         return None, f"{config.run}: no run yet"
     with _told_as_teacher():
         run = _fitting_run(config, recipe, prepared, tensor)
-        alone = complete_checkpoints(separate_line(run.path, config.capacity))
-        checkpoints = alone or complete_checkpoints(run.path)
+        checkpoints = complete_checkpoints(run.choice().line(config.capacity))
         if not checkpoints:
             return run.recipe, f"{config.run}: no checkpoint yet"
         run.trained(checkpoints[-1])
