@@ -11,6 +11,7 @@ from tests.engine.training import RATE, make_engine, train, with_stages
 from tests.ranks import run_ranks
 from tests.tiny import tiny_recipe
 from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.engine.master_state import MasterState
 from tsjt_ds.model.composite import Composite
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.layout import Layout
@@ -82,6 +83,40 @@ def test_only_trainable_parts_move(layout: Layout) -> None:
     assert not any(moved[name] for name in own_of_low)
     assert moved["encoder.0.self_attn.out.weight"]
     assert moved["encoder.2.self_attn.out.weight"]
+
+
+def states_around_second_stage(
+    world: World, recipe: Recipe, zero: int
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, Tensor]]]:
+    """Of each parameter, its weight and optimizer state before and after that stage."""
+    raw = {"zero_optimization": {"stage": zero, "reduce_bucket_size": 10**6}}
+    engine = make_engine(world, recipe, owner_groups=True, **raw)
+    master = MasterState(engine.deepspeed.optimizer)
+
+    def states() -> dict[str, dict[str, Tensor]]:
+        parameters = engine.model.canonical_parameters()
+        return {n: {k: v.clone() for k, v in master.read(p).items()} for n, p in parameters}
+
+    train(engine, range(2))
+    before = states()
+    train(engine, range(2, 4))
+    return before, states()
+
+
+@pytest.mark.parallel
+@pytest.mark.parametrize(
+    ("layout", "zero"), [*((Layout(1, 1, 2), zero) for zero in range(4)), (Layout(2, 1, 1), 1)]
+)
+def test_what_rests_keeps_its_optimizer_state(layout: Layout, zero: int) -> None:
+    recipe = two_stages({"low": 0.0, "high": 1.0}, trainable=["shared"])  # Low is idle, too.
+    part = Composite(recipe).part
+    for before, after in run_ranks(states_around_second_stage, layout, recipe, zero):
+        for name, state in before.items():
+            for key, value in state.items():
+                if part(name) == "shared":
+                    assert not torch.equal(after[name][key], value), (name, key)
+                else:
+                    torch.testing.assert_close(after[name][key], value, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parallel

@@ -1,9 +1,9 @@
 """Adam's bias correction for parameters that some steps of a schedule do not train.
 
 Adam divides its running means by 1 - beta^t, what t gradients weigh in them (Kingma and Ba 2015,
-arXiv 1412.6980, section 3). Where some of the t steps had none, since a capacity entered late or
-rested, or a part was frozen, it divides by too much, most of all in the mean of squares: updates
-come out up to five times too large.
+arXiv 1412.6980, section 3). Where some of the t steps held a group still, since a capacity entered
+late or rested, or a part was frozen, it divides by too much, most of all in the mean of squares:
+updates come out up to five times too large.
 """
 
 import math
@@ -30,13 +30,8 @@ def rate_correction(
         step: number of the step, from 0.
         betas: Adam's.
     """
-    spans, count = schedule.spans(owners, part, step + 1), schedule.counted(step + 1)
-    if spans == [(0, count)] or not spans:
+    trained, count = schedule.trained_steps(owners, part, step + 1), schedule.counted(step + 1)
+    if trained in (0, count):
         return 1.0
-    first, second = (_weight(spans, count, beta) / (1.0 - beta**count) for beta in betas)
+    first, second = ((1.0 - beta**trained) / (1.0 - beta**count) for beta in betas)
     return math.sqrt(second) / first
-
-
-def _weight(spans: list[tuple[int, int]], end: int, beta: float) -> float:
-    """What the gradients of ``spans`` weigh in a running mean before step ``end``."""
-    return sum(beta ** (end - after) - beta ** (end - start) for start, after in spans)

@@ -12,6 +12,12 @@ from tsjt_ds.model.parts import is_trained
 from tsjt_ds.model.step import StepContext
 
 
+STILL = 1.0 - 2.0**-20
+"""A beta that holds a running mean still, whatever the gradient. Not 1, which would make Adam's bias
+correction divide 0 by 0; less than that in fp32, too."""
+_OVERRIDDEN = "overridden"
+
+
 class JointLossHook:
     """Publishes the stage's objective before each step, and sets its learning rates.
 
@@ -28,22 +34,24 @@ class JointLossHook:
         self.row_target_tokens = row_target_tokens
 
     def on_step_begin(self, engine: Engine, step: int) -> None:
-        """Put the objective of ``step`` in force; hold still what is not to move."""
+        """Put the objective of ``step`` in force; hold still, with its optimizer state, what is
+        not to move."""
         stage = self.schedule.at(step)
         engine.publish(self._context(engine, step, stage))
         for group in engine.parameter_groups:
-            # Without gradients, Adam's momentum and weight decay would still move it.
-            factor = self._factor(engine, group, step, stage) if self._moves(group, stage) else 0.0
-            if factor != 1.0:
-                group["scheduled_lr"], group["lr"] = group["lr"], group["lr"] * factor
-                group["factored_lr"] = group["lr"]
+            if self._moves(group, stage):
+                _override(group, lr=group["lr"] * self._factor(engine, group, step, stage))
+            else:
+                _override(group, lr=0.0)
+                if "betas" in group:
+                    _override(group, betas=(STILL, STILL))
 
     def on_step_end(self, engine: Engine, step: int, result: StepResult) -> None:
-        """Take the stage's factor off the learning rates, unless a scheduler just set them."""
+        """Put back what was overridden, unless a scheduler just set it."""
         for group in engine.parameter_groups:
-            scheduled = group.pop("scheduled_lr", None)
-            if scheduled is not None and group["lr"] == group.pop("factored_lr"):
-                group["lr"] = scheduled
+            for key, (scheduled, overriding) in group.pop(_OVERRIDDEN, {}).items():
+                if group[key] == overriding:
+                    group[key] = scheduled
 
     def _context(self, engine: Engine, step: int, stage: StageAt) -> StepContext:
         tokens = self.row_target_tokens(step).reshape(-1, engine.config.micro_batch_rows).sum(1)
@@ -70,3 +78,10 @@ class JointLossHook:
     def _moves(self, group: dict[str, Any], stage: StageAt) -> bool:
         computed = not stage.computed.isdisjoint(group["owners"])
         return computed and is_trained(group["part"], stage.trainable)
+
+
+def _override(group: dict[str, Any], **values: Any) -> None:
+    """Set ``values`` in a parameter group for one step."""
+    for key, value in values.items():
+        group.setdefault(_OVERRIDDEN, {})[key] = group[key], value
+        group[key] = value

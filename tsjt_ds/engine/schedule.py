@@ -161,33 +161,24 @@ class Schedule:
         earlier = self.before.counted(step) if self.before else step
         return earlier - sum(max(0, min(step, after) - first) for first, after in self.given_up)
 
-    def spans(self, owners: Collection[str], part: str, end: int) -> list[tuple[int, int]]:
-        """The steps before ``end`` that gave parameters a gradient, as the optimizer counts.
+    def trained_steps(self, owners: Collection[str], part: str, end: int) -> int:
+        """How many steps before ``end`` trained parameters, without the steps given up.
 
         Args:
             owners: the capacities that own them.
             part: which part of the model they are (see ``StageConfig.trainable``).
             end: the step after the last that counts.
-
-        Returns:
-            Of each span, the first step and the one after the last.
         """
-        found: list[tuple[int, int]] = []
-        for start, after in self._training(owners, part, end):
-            first, last = self.counted(start), self.counted(after)
-            if found and found[-1][1] == first:
-                first = found.pop()[0]
-            if first < last:
-                found.append((first, last))
-        return found
+        spans = self._training(owners, part, end)
+        return sum(self.counted(after) - self.counted(start) for start, after in spans)
 
     def _training(self, owners: Collection[str], part: str, end: int) -> Iterator[tuple[int, int]]:
         if self.before:
             yield from self.before._training(owners, part, min(self.first_step, end))
         for index, stage in enumerate(self.stages):
             start, after = self.start_of(index), min(self.end_of(index), end)
-            gives = stage.computed & set(owners) and is_trained(part, stage.trainable)
-            if gives and start < after:
+            trains = stage.computed & set(owners) and is_trained(part, stage.trainable)
+            if trains and start < after:
                 yield start, after
 
     def moves_all(self) -> bool:
