@@ -12,8 +12,10 @@ from tsjt_ds.model.parts import is_trained
 from tsjt_ds.model.step import StepContext
 
 STILL = 1.0 - 2.0**-20
-"""A beta that holds a running mean still, whatever the gradient. Not 1, which would make Adam's bias
-correction divide 0 by 0; less than that in fp32, too."""
+"""A beta that holds a running mean still, whatever the gradient.
+
+Less than 1, in fp32 too, lest Adam's bias correction divides 0 by 0.
+"""
 _OVERRIDDEN = "overridden"
 
 
