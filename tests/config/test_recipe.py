@@ -133,7 +133,7 @@ STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
                     {**STAGE, "weights": {"low": 0, "high": 1}, "trainable": ["low"]}
                 ]
             },
-            "stage 'joint' trains only low, which no loss of it reaches (train high, or give low",
+            "stage 'joint' trains only low, which no loss of it reaches (add high to trainable)",
         ),
         (
             {"schedule__stages": [{**STAGE, "learning_rate": {"parts": {"share": 2.0}}}]},

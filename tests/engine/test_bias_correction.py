@@ -9,7 +9,6 @@ from tsjt_ds.config.stages import ScheduleConfig
 from tsjt_ds.engine.bias_correction import rate_correction
 from tsjt_ds.engine.hook import STILL
 from tsjt_ds.engine.schedule import Schedule, joint_schedule, separate_schedules
-from tsjt_ds.model.parts import is_trained
 
 RATE = 1e-2
 BETAS = (0.9, 0.999)
@@ -40,7 +39,7 @@ def corrected(stages: Schedule, owner: str, steps: int) -> list[float]:
     """The learning rate of each step; 0 where the owner rests."""
     return [
         RATE * rate_correction(stages, [owner], owner, step, BETAS)
-        if owner in stages.at(step).computed and is_trained(owner, stages.at(step).trainable)
+        if stages.at(step).trained.includes([owner], owner)
         else 0.0
         for step in range(steps)
     ]
@@ -112,10 +111,13 @@ def test_one_that_is_always_computed_is_left_alone() -> None:
     ] == [1.0] * 6
 
 
-def test_a_teacher_without_weight_is_computed() -> None:
-    term = {"teacher": "high", "student": "low", "weight": 1.0, "stop_gradient": False}
-    stages = schedule({"steps": 3, "weights": ALONE, "consistency": [term]})
-    assert rate_correction(stages, ["high"], "high", 2, BETAS) == 1.0
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_teacher_without_weight_is_trained_unless_it_is_left_alone(alone: bool) -> None:
+    term = {"teacher": "high", "student": "low", "weight": 1.0, "stop_gradient": alone}
+    both = {"steps": 3, "weights": HALF}
+    stages = schedule({"steps": 3, "weights": ALONE, "consistency": [term]}, both)
+    assert stages.at(2).trained.includes(["high"], "high") == (not alone)
+    assert (rate_correction(stages, ["high"], "high", 4, BETAS) == 1.0) == (not alone)
 
 
 def test_a_line_of_its_own_has_been_trained_before() -> None:

@@ -137,6 +137,16 @@ def third_norm(layout: Layout, recipe: Recipe) -> float:
     return run_ranks(train_two_stages, layout, recipe)[0]["results"][2].grad_norm
 
 
+@pytest.mark.parallel
+@pytest.mark.parametrize("layout", [Layout(), Layout(2, 1, 1)], ids=["plain", "pipeline"])
+def test_a_teacher_that_is_left_alone_does_not_move(layout: Layout) -> None:
+    """Nor do momentum and weight decay move it."""
+    term = {"teacher": "high", "student": "low", "weight": 0.5}
+    moved = moved_in_second_stage(layout, two_stages({"low": 1, "high": 0}, consistency=[term]))
+    part = Composite(two_stages({"low": 1, "high": 0})).part
+    assert {name for name in moved if not moved[name]} == {n for n in moved if part(n) == "high"}
+
+
 def moves_of_third_step(world: World, recipe: Recipe) -> dict[str, Tensor]:
     """By how much it moves each parameter."""
     engine = make_engine(world, recipe, owner_groups=True)

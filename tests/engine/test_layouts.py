@@ -140,6 +140,23 @@ def test_zero_3_with_capacities_that_are_idle_for_a_stage() -> None:
             assert step_found == pytest.approx(step, rel=1e-4)
 
 
+@pytest.mark.parallel
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_stages_may_freeze_what_others_train(zero: int) -> None:
+    """And a step may train nothing at all, as at the end of a ramp."""
+    both = {"weights": {"low": 0.5, "high": 0.5}}
+    rising = {"weights": {"low": [1.0, 0.5], "high": [0.0, 0.5]}, "trainable": ["high"]}
+    alone = {"weights": {"low": 0.0, "high": 1.0}, "trainable": ["high"]}
+    recipe = with_stages(
+        tiny_recipe(), *({**stage, "steps": 2} for stage in (both, rising, alone, both))
+    )
+    expected = run_ranks(losses, Layout(), recipe, 8, {})[0]
+    raw = {"zero_optimization": {"stage": zero, "reduce_bucket_size": 10**6}}
+    for found in run_ranks(losses, Layout(1, 1, 2), recipe, 8, raw):
+        for step, step_found in zip(expected, found, strict=True):
+            assert step_found == pytest.approx(step, rel=1e-4)
+
+
 SHALLOW = with_stages(
     tiny_recipe(
         {

@@ -27,8 +27,10 @@ def executed(recipe: Recipe, schedule: Schedule) -> float:
     """Of a row, summed over the steps: micro-batch by micro-batch."""
     total = 0.0
     for step in range(schedule.steps):
-        for active in schedule.at(step).active(step, MICRO_BATCHES):
-            total += training_flops(recipe.model, VOCAB, LENGTH, LENGTH, active)
+        stage = schedule.at(step)
+        for active in stage.active(step, MICRO_BATCHES):
+            trained = stage.trained.among(active)
+            total += training_flops(recipe.model, VOCAB, LENGTH, LENGTH, active, trained)
     return total / MICRO_BATCHES
 
 
@@ -43,8 +45,9 @@ def executed(recipe: Recipe, schedule: Schedule) -> float:
             "weights": ALONE,
             "consistency": [{"teacher": "high", "student": "low", "weight": [1.0, 0.0]}],
         },
+        {"weights": {"low": 0.0, "middle": [1.0, 0.0], "high": [0.0, 1.0]}, "trainable": ["high"]},
     ],
-    ids=["all", "shares", "ramps", "alone", "consistency"],
+    ids=["all", "shares", "ramps", "alone", "consistency", "frozen"],
 )
 def test_flops_are_those_of_the_executed_micro_batches(stage: dict[str, Any]) -> None:
     recipe = recipe_of({"steps": 4, **stage}, {"steps": 1, **stage}, {"steps": 2, **stage})

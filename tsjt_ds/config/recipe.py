@@ -134,8 +134,8 @@ class Recipe(Section):
             if stage.trainable and not reached & set(stage.trainable):
                 only = " and ".join(stage.trainable)
                 raise ValueError(
-                    f"stage {stage.name!r} trains only {only}, which no loss of it reaches (train "
-                    f"{sorted(stage.trained)[0]}, or give {stage.trainable[0]} a weight)"
+                    f"stage {stage.name!r} trains only {only}, which no loss of it reaches (add "
+                    f"{sorted(stage.trained)[0]} to trainable)"
                 )
         return self
 

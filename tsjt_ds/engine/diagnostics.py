@@ -135,7 +135,7 @@ def alone(context: StepContext, capacity: str, micro_batches: int) -> StepContex
         tokens=context.tokens[:micro_batches],
         consistency=(),
         shares=None,
-        trainable=frozenset(),
+        trained=None,
     )
 
 

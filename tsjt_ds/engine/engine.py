@@ -295,13 +295,20 @@ class PlainEngine(Engine):
         return objective_value, dict(zip(names, losses, strict=True))
 
     def _freeze_untrained(self) -> None:
-        """ZeRO 3 takes a gradient of zeros for what requires none, and for nothing else."""
+        """ZeRO 3 takes a gradient of zeros for what requires none, and for nothing else.
+
+        Until the next step.
+        """
         context = self.model.context
         assert context is not None
-        computed = frozenset[str]().union(*context.active)
-        untrained = set(map(id, self.model.untrained(computed, context.trainable)))
-        for _, parameter in self.model.canonical_parameters():
+        trained = context.trains(frozenset[str]().union(*context.active))
+        untrained = set(map(id, self.model.untrained.beside(trained)))
+        parameters = [parameter for _, parameter in self.model.canonical_parameters()]
+        for parameter in parameters:
             parameter.requires_grad_(id(parameter) not in untrained)
+        if len(untrained) == len(parameters):
+            # A backward pass needs something to go to.
+            parameters[0].requires_grad_(True)
 
     def _must_reduce_at_end(self) -> bool:
         """Whether to reduce gradients once a step, after all micro-batches.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tsjt_ds.model.composite import Composite
-from tsjt_ds.model.parts import is_trained
+from tsjt_ds.model.parts import Trained
 
 
 class _Module(Protocol):
@@ -17,7 +17,7 @@ class _Module(Protocol):
     def canonical_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
 
 
-class Untrained:
+class UntrainedParameters:
     """The parameters of a module that a micro-batch leaves without a gradient."""
 
     def __init__(self, module: _Module) -> None:
@@ -27,18 +27,17 @@ class Untrained:
             (owners(name), composite.part(name), parameter)
             for name, parameter in module.canonical_parameters()
         ]
-        self._found: dict[tuple[frozenset[str], frozenset[str]], list[nn.Parameter]] = {}
+        self._found: dict[Trained, list[nn.Parameter]] = {}
 
-    def __call__(self, active: frozenset[str], trainable: frozenset[str]) -> list[nn.Parameter]:
-        """Those that no ``active`` capacity owns, or that belong to no ``trainable`` part."""
-        key = active, trainable
-        if key not in self._found:
-            self._found[key] = [
+    def beside(self, trained: Trained) -> list[nn.Parameter]:
+        """All but those that are trained."""
+        if trained not in self._found:
+            self._found[trained] = [
                 parameter
                 for owners, part, parameter in self._parameters
-                if not owners & active or not is_trained(part, trainable)
+                if not trained.includes(owners, part)
             ]
-        return self._found[key]
+        return self._found[trained]
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class Meter:
         assert context is not None
         rows = engine.config.micro_batch_rows
         flops = rows * sum(
-            self.row_flops(active, context.trainable)
+            self.row_flops(active, context.trains(active))
             + self.teacher_flops * context.asks_teacher(active)
             for active in context.active
         )

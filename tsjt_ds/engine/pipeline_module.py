@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tsjt_ds.engine.evaluation_pass import EvaluationPass
-from tsjt_ds.engine.gradients import Untrained, frozen, with_gradients
+from tsjt_ds.engine.gradients import UntrainedParameters, frozen, with_gradients
 from tsjt_ds.model.composite import Composite, layer_parameters
 from tsjt_ds.model.head import Head, Losses, loss_names
-from tsjt_ds.model.parts import EMBEDDING
+from tsjt_ds.model.parts import EMBEDDING, Trained
 from tsjt_ds.model.step import StepContext
 from tsjt_ds.model.streams import Streams
 from tsjt_ds.parallel.cut import Partition, cuts
@@ -47,7 +47,7 @@ class PipelineComposite(PipelineModule):
         self._context: StepContext | None = None
         with contextlib.redirect_stdout(io.StringIO()):
             super().__init__(composite.specs(), topology=deepspeed_topology(world.layout))
-        self.untrained = Untrained(self)
+        self.untrained = UntrainedParameters(self)
 
     @property
     def context(self) -> StepContext | None:
@@ -78,10 +78,10 @@ class PipelineComposite(PipelineModule):
     def forward(self, inputs: Tensor | tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
         """Run this stage's layers on one micro-batch."""
         active, dropout_seed = self._next_micro_batch()
-        trainable = self.context.trainable if self.context is not None else frozenset()
-        untrained = self.untrained(active, trainable)
+        trained = self.context.trains(active) if self.context is not None else Trained(active)
+        untrained = self.untrained.beside(trained)
         with frozen(untrained):
-            streams = self._receive(inputs, active, trainable)
+            streams = self._receive(inputs, active, trained)
             streams.dropout_seed = dropout_seed
             output = self._run(streams)
         if self.evaluation is None:
@@ -93,14 +93,14 @@ class PipelineComposite(PipelineModule):
         self,
         inputs: Tensor | tuple[Tensor, Tensor],
         active: frozenset[str],
-        trainable: frozenset[str],
+        trained: Trained,
     ) -> Streams:
         """What the stage before sent, or on the first stage the micro-batch itself."""
         like = next(self.parameters())
         if torch.is_tensor(inputs):
             return Streams(self.composite.batch(inputs, like), active)
         packed_BLD, ints_BN = inputs
-        if not self.composite.backward_from(active, trainable)[self._local_start]:
+        if not self.composite.trained_before(active, trained)[self._local_start]:
             packed_BLD = packed_BLD.detach()
         counts = self.composite.counts_before(active)[self._local_start]
         return Streams.unpack(packed_BLD, counts, self.composite.batch(ints_BN, like), active)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tsjt_ds.engine.evaluation_pass import EvaluationPass
-from tsjt_ds.engine.gradients import Untrained, frozen, with_gradients
+from tsjt_ds.engine.gradients import UntrainedParameters, frozen, with_gradients
 from tsjt_ds.model.composite import Composite, CompositeModel
 from tsjt_ds.model.head import Head
 
@@ -18,7 +18,7 @@ class PlainComposite(CompositeModel):
     def __init__(self, composite: Composite) -> None:
         super().__init__(composite)
         self.evaluation: EvaluationPass | None = None
-        self.untrained = Untrained(self)
+        self.untrained = UntrainedParameters(self)
 
     @property
     def head(self) -> Head:
@@ -33,8 +33,8 @@ class PlainComposite(CompositeModel):
         if self.evaluation is not None:
             return self._evaluate(ints_BN, self.evaluation)
         assert self.context is not None
-        context = self.context
-        untrained = self.untrained(context.active[micro_batch], context.trainable)
+        trained = self.context.trains(self.context.active[micro_batch])
+        untrained = self.untrained.beside(trained)
         with frozen(untrained):
             objective = super().forward(ints_BN, micro_batch)
         return with_gradients(objective, untrained)

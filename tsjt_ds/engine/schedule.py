@@ -11,7 +11,7 @@ from tsjt_ds.config.stages import (
     StageConfig,
     at_ends,
 )
-from tsjt_ds.model.parts import is_trained
+from tsjt_ds.model.parts import Trained
 from tsjt_ds.model.step import ConsistencyTerm
 
 GOLDEN = 0.6180339887498949
@@ -43,6 +43,14 @@ class StageAt:
         terms = [term for term in self.consistency if term.weight]
         named = {name for term in terms for name in (term.teacher, term.student)} - {TEACHER}
         return frozenset({name for name, weight in self.weights.items() if weight} | named)
+
+    @property
+    def trained(self) -> Trained:
+        """What moves: a teacher that its term leaves alone does not, unless it has a weight."""
+        terms = [term for term in self.consistency if term.weight]
+        drawn = {term.teacher for term in terms if not term.stop_gradient} - {TEACHER}
+        weighed = {name for name, weight in self.weights.items() if weight}
+        return Trained(frozenset(weighed | drawn | {t.student for t in terms}), self.trainable)
 
     def active(self, step: int, micro_batches: int) -> tuple[frozenset[str], ...]:
         """The capacities that each micro-batch of a step computes: the same in every layout.
@@ -177,8 +185,8 @@ class Schedule:
             yield from self.before._training(owners, part, min(self.first_step, end))
         for index, stage in enumerate(self.stages):
             start, after = self.start_of(index), min(self.end_of(index), end)
-            trains = stage.computed & set(owners) and is_trained(part, stage.trainable)
-            if trains and start < after:
+            trained = Trained(stage.trained, frozenset(stage.trainable))
+            if start < after and trained.includes(owners, part):
                 yield start, after
 
     def moves_all(self) -> bool:

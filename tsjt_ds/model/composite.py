@@ -18,7 +18,7 @@ from tsjt_ds.model.layers import (
     TargetEmbedding,
     WiringOf,
 )
-from tsjt_ds.model.parts import EMBEDDING, part_of
+from tsjt_ds.model.parts import EMBEDDING, Trained, part_of
 from tsjt_ds.model.products import Products
 from tsjt_ds.model.seeding import derive_seed, seed_generators
 from tsjt_ds.model.step import StepContext
@@ -94,14 +94,14 @@ class Composite:
         return [StreamCounts(), *self.wiring_of(active).counts()]
 
     @cached_property
-    def backward_from(self) -> Callable[[frozenset[str], frozenset[str]], list[bool]]:
-        """From the active capacities and the trainable parts: whether anything before each pipeline
-        layer is trained."""
+    def trained_before(self) -> Callable[[frozenset[str], Trained], list[bool]]:
+        """From the active capacities and what is trained: whether anything before each pipeline
+        layer is."""
         data = self.recipe.data
         shape = self.recipe.tokenizer.vocab_size, data.row_source_tokens, data.row_target_tokens
         return cache(
-            lambda active, trainable: (
-                Products(self.recipe.model, *shape, active, trainable).backward_from
+            lambda active, trained: (
+                Products(self.recipe.model, *shape, active, trained).trained_before
             )
         )
 

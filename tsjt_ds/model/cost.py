@@ -11,6 +11,7 @@ from functools import cache
 
 from tsjt_ds.config.model import ModelConfig
 from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.model.parts import Trained
 from tsjt_ds.model.products import Products
 
 
@@ -40,15 +41,15 @@ def layer_training_flops(
     S: int,
     T: int,
     active: frozenset[str] | None = None,
-    trainable: frozenset[str] = frozenset(),
+    trained: Trained | None = None,
 ) -> list[float]:
     """Forward and backward FLOPs of each pipeline layer; arguments of :func:`layer_flops`.
 
-    ``trainable``: the parts that are trained (see ``StageConfig.trainable``); empty: all.
+    ``trained``: what is trained; default: all that is computed.
     """
-    layers = Products(model, vocab_size, S, T, active, trainable).by_layer
+    layers = Products(model, vocab_size, S, T, active, trained).by_layer
     return [
-        float(round(sum(product.flops * (1 + product.backward) for product in layer)))
+        float(round(sum(product.flops * (1 + product.backward_times) for product in layer)))
         for layer in layers
     ]
 
@@ -59,21 +60,21 @@ def training_flops(
     S: int,
     T: int,
     active: frozenset[str] | None = None,
-    trainable: frozenset[str] = frozenset(),
+    trained: Trained | None = None,
 ) -> float:
     """The sum of :func:`layer_training_flops`."""
-    return sum(layer_training_flops(model, vocab_size, S, T, active, trainable))
+    return sum(layer_training_flops(model, vocab_size, S, T, active, trained))
 
 
-def row_flops(recipe: Recipe) -> Callable[[frozenset[str], frozenset[str]], float]:
-    """From the capacities computed and the parts trained to one row's forward and backward FLOPs.
+def row_flops(recipe: Recipe) -> Callable[[frozenset[str], Trained], float]:
+    """From the capacities computed and what is trained to one row's forward and backward FLOPs.
 
     0 where no capacity is computed.
     """
     data = recipe.data
     shape = recipe.tokenizer.vocab_size, data.row_source_tokens, data.row_target_tokens
     return cache(
-        lambda active, trainable: (
-            training_flops(recipe.model, *shape, active, trainable) if active else 0.0
+        lambda active, trained: (
+            training_flops(recipe.model, *shape, active, trained) if active else 0.0
         )
     )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tsjt_ds.config.model import ModelConfig
-from tsjt_ds.model.parts import EMBEDDING, is_trained, part_of
+from tsjt_ds.model.parts import EMBEDDING, Trained, part_of
 from tsjt_ds.model.wiring import Branch, LayerWiring, Stack, Wiring, block_sizes
 
 EXPERTS_PER_TOKEN = 2
@@ -21,7 +21,7 @@ class Product:
 
     flops: float
     """2mkn for factors [m, k] and [k, n]."""
-    backward: int
+    backward_times: int
     """How many times as many the backward pass takes."""
 
 
@@ -44,7 +44,7 @@ class Products:
         S: source tokens of a row.
         T: target tokens of a row.
         active: the capacities that are computed; default: all.
-        trainable: the parts that are trained (see ``StageConfig.trainable``); empty: all.
+        trained: what is trained; default: all that is computed.
     """
 
     def __init__(
@@ -54,17 +54,17 @@ class Products:
         S: int,
         T: int,
         active: frozenset[str] | None = None,
-        trainable: frozenset[str] = frozenset(),
+        trained: Trained | None = None,
     ) -> None:
         self.model, self.d, self.S, self.T = model, model.d_model, S, T
-        self.trainable = trainable
         self._owners = Wiring(model).owners
         wiring = Wiring(model, active)
-        embedding = is_trained(EMBEDDING, trainable)
+        self.trained = trained or Trained(frozenset(wiring.active))
+        embedding = self.trained.includes(wiring.active, EMBEDDING)
         self._needs = _Needs(encoder=embedding)
         self.by_layer: list[list[Product]] = [[]]
         """Of the embedding, the encoder, the target embedding, the decoder, the head."""
-        self.backward_from = [False, embedding]
+        self.trained_before = [False, embedding]
         """Whether anything before a pipeline layer is trained."""
         for index, layer in enumerate(wiring.encoder):
             self._add(self._encoder_layer(index, layer))
@@ -79,11 +79,12 @@ class Products:
         self.by_layer.append(products)
         needs = self._needs
         now = needs.encoder, needs.memory, needs.decoder, needs.outputs
-        self.backward_from.append(any(now))
+        self.trained_before.append(any(now))
 
     def _trains(self, stack: Stack, layer: int, *path: str) -> bool:
         """Whether a parameter of a layer (see ``Wiring.owners``) is trained."""
-        return is_trained(part_of(self._owners(stack, layer, path)), self.trainable)
+        owners = self._owners(stack, layer, path)
+        return self.trained.includes(owners, part_of(owners))
 
     def _encoder_layer(self, index: int, layer: LayerWiring) -> list[Product]:
         if not layer.branches:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tsjt_ds.config.model import TEACHER
+from tsjt_ds.model.parts import Trained
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class StepContext:
     consistency: tuple[ConsistencyTerm, ...] = ()
     shares: dict[str, float] | None = None
     """Share of the micro-batches that train each capacity; default: all."""
-    trainable: frozenset[str] = frozenset()
-    """The parts that are trained (see ``StageConfig.trainable``); empty: all."""
+    trained: Trained | None = None
+    """What the step trains; default: all that is computed."""
     computed: frozenset[str] = frozenset()
     """The capacities that some micro-batch of the stage computes: what the shapes of a pipeline are
     made for, so that they stay the same from step to step."""
@@ -57,6 +58,10 @@ class StepContext:
     def target_tokens(self) -> int:
         """Target tokens of the whole step, over all ranks."""
         return sum(self.tokens)
+
+    def trains(self, active: frozenset[str]) -> Trained:
+        """What a micro-batch that computes ``active`` trains."""
+        return Trained(active) if self.trained is None else self.trained.among(active)
 
     def asks_teacher(self, active: frozenset[str]) -> bool:
         """Whether a micro-batch that computes ``active`` needs the recipe's frozen teacher."""

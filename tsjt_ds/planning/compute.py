@@ -6,6 +6,7 @@ from tsjt_ds.config.model import TEACHER
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.engine.schedule import Schedule, StageAt
 from tsjt_ds.model.cost import layer_flops, row_flops
+from tsjt_ds.model.parts import Trained
 
 
 class RowCost:
@@ -18,7 +19,7 @@ class RowCost:
 
     def __init__(self, recipe: Recipe, teacher: Recipe | None) -> None:
         self.of = row_flops(recipe)
-        """FLOPs of a row by the capacities that are computed and the parts that are trained."""
+        """FLOPs of a row by the capacities that are computed and what is trained."""
         self.teacher = 0.0
         if teacher is not None and recipe.teacher is not None:
             shape = recipe.data.row_source_tokens, recipe.data.row_target_tokens
@@ -28,7 +29,8 @@ class RowCost:
 
     def alone(self, capacity: str) -> float:
         """Of a capacity that trains by itself."""
-        return self.of(frozenset([capacity]), frozenset())
+        itself = frozenset([capacity])
+        return self.of(itself, Trained(itself))
 
     def at(self, stage: StageAt) -> float:
         """Of a row at one step of a stage, expected over its micro-batches."""
@@ -37,7 +39,7 @@ class RowCost:
         names = sorted(stage.computed, key=lambda name: -stage.shares[name])
         shares = [*(stage.shares[name] for name in names), 0.0]
         expected = sum(
-            (share - smaller) * self.of(frozenset(names[: number + 1]), stage.trainable)
+            (share - smaller) * self._of_first(names[: number + 1], stage)
             for number, (share, smaller) in enumerate(pairwise(shares))
             if share > smaller
         )
@@ -45,6 +47,10 @@ class RowCost:
             term.student for term in stage.consistency if term.teacher == TEACHER and term.weight
         ]
         return expected + self.teacher * max((stage.shares[name] for name in taught), default=0.0)
+
+    def _of_first(self, names: list[str], stage: StageAt) -> float:
+        active = frozenset(names)
+        return self.of(active, stage.trained.among(active))
 
     def of_stage(self, schedule: Schedule, index: int) -> float:
         """Of one row at every step of a stage, at its full length."""

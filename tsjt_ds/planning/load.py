@@ -74,6 +74,6 @@ def _expected(recipe: Recipe, stage: StageAt) -> list[float]:
     for number, (share, smaller) in enumerate(pairwise(shares)):
         if share > smaller:
             active = frozenset(names[: number + 1])
-            flops = layer_training_flops(recipe.model, *shape, active, stage.trainable)
+            flops = layer_training_flops(recipe.model, *shape, active, stage.trained.among(active))
             total = [sum_ + (share - smaller) * own for sum_, own in zip(total, flops, strict=True)]
     return total
