@@ -37,6 +37,7 @@ def length(recipe: Recipe, capacity: str) -> int:
 
 LONGER = (
     "extended",
+    "extended_longer",
     "extended_joint",
     "extended_relay",
     "turns",
@@ -57,7 +58,9 @@ def test_every_shipped_arm_is_a_valid_recipe_of_equal_steps(
     capacities = recipe.model.capacities
     if arm in LONGER:
         first = recipe.schedule.joint_stages[0]
-        assert (first.steps, first.weighed) == (steps, {"low"})
+        assert first.weighed == {"low"}
+        assert first.steps is not None
+        assert first.steps >= steps
         cost = RowCost(recipe, None)
         apart = sum(steps * cost.alone(capacity) for capacity in capacities)
         assert cost.of_schedule(joint_schedule(recipe.schedule)) <= 0.75 * apart
