@@ -42,6 +42,7 @@ LONGER = (
     "extended_relay",
     "turns",
     "turns_high_on_half",
+    "turns_longer",
     "turns_experts",
 )
 """Arms that train low to its end first. They are no dearer than is asked, and longer."""
