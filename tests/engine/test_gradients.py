@@ -6,12 +6,10 @@ from itertools import combinations
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from tests.engine.training import ROWS_PER_STEP, make_engine, train, with_stages
 from tests.model.test_composite import ALL_FAMILIES, FAMILIES, composite_model
-from tests.model.test_cost import addmm_flops, full_rows
+from tests.model.test_cost import counting, full_rows
 from tests.ranks import run_ranks
 from tests.tiny import LENGTH, VOCAB, Family, random_rows, shape, target_tokens, tiny_recipe
 from tsjt_ds.config.recipe import Recipe
@@ -112,8 +110,7 @@ def counted_flops(model: PlainComposite, objective: Objective) -> int:
     """What torch counts in one forward and backward pass."""
     ints_BN = full_rows(ROWS)
     publish(model, objective, ints_BN)
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: addmm_flops})
-    with counter, sdpa_kernel(SDPBackend.MATH):
+    with counting() as counter:
         model(ints_BN).backward()
     return counter.get_total_flops()
 
@@ -148,8 +145,7 @@ def step_flops(
     """What torch counts on this rank in the second step, and its gradient norm."""
     engine = make_engine(world, recipe, owner_groups=True, partition=partition)
     train(engine, range(1))
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: addmm_flops})
-    with counter, sdpa_kernel(SDPBackend.MATH):
+    with counting() as counter:
         [result] = train(engine, range(1, 2))
     return counter.get_total_flops(), result.grad_norm
 

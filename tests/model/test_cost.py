@@ -1,5 +1,8 @@
 """Counted FLOPs are those that torch counts while the layers run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 from torch import Tensor
@@ -21,6 +24,15 @@ def addmm_flops(_: torch.Size, a: torch.Size, b: torch.Size, **__: object) -> in
     return 2 * a[0] * a[1] * b[1]
 
 
+@contextmanager
+def counting() -> Iterator[FlopCounterMode]:
+    """torch's counter at work, over what it can count."""
+    # It counts neither the CPU's fused attention nor in-place products.
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: addmm_flops})
+    with counter, sdpa_kernel(SDPBackend.MATH):
+        yield counter
+
+
 def full_rows(rows: int) -> Tensor:
     """One segment a row: no padding, which goes to no expert."""
     ints_BN = random_rows(rows, seed=1)
@@ -32,9 +44,7 @@ def counted_flops(model: CompositeModel, ints_BN: Tensor, active: frozenset[str]
     """What torch counts in one forward and backward pass."""
     weights = {name: float(name in active) for name in model.composite.wiring.capacities}
     model.context = StepContext(0, weights, (active,), (target_tokens(ints_BN),))
-    # torch counts neither the CPU's fused attention nor in-place products.
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: addmm_flops})
-    with counter, sdpa_kernel(SDPBackend.MATH):
+    with counting() as counter:
         model(ints_BN).backward()
     return counter.get_total_flops()
 

@@ -13,6 +13,9 @@ NotNegativeFloat = Annotated[float, Field(ge=0.0)]
 
 TEACHER = "teacher"
 """The name under which a consistency term refers to the recipe's frozen teacher."""
+EMBEDDING = "embedding"
+SHARED = "shared"
+"""The part of the model that two or more capacities own; what one alone owns is called like it."""
 
 
 class CapacityConfig(Section):

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tsjt_ds.config.corpora import Pair, reversed_pair
 from tsjt_ds.config.data import DataConfig
-from tsjt_ds.config.model import TEACHER, ModelConfig, NotNegative, Positive
+from tsjt_ds.config.model import EMBEDDING, SHARED, TEACHER, ModelConfig, NotNegative, Positive
 from tsjt_ds.config.overrides import apply_overrides
 from tsjt_ds.config.schema import Section, nearest, validate
 from tsjt_ds.config.stages import MEAN, ScheduleConfig, StageConfig
@@ -128,9 +128,9 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _trainable_parts_are_reached(self) -> "Recipe":
         for stage in self.schedule.joint_stages:
-            reached = {"embedding", *stage.trained}
+            reached = {EMBEDDING, *stage.trained}
             if len(self.model.capacities) > 1:
-                reached.add("shared")
+                reached.add(SHARED)
             if stage.trainable and not reached & set(stage.trainable):
                 only = " and ".join(stage.trainable)
                 raise ValueError(
@@ -254,9 +254,9 @@ def _names_used(
         yield term.teacher, [t for t in teachers if t != term.student], "has consistency with"
         yield term.student, capacities, "has consistency for"
     for name in stage.trainable:
-        yield name, [*capacities, "shared", "embedding"], "trains"
+        yield name, [*capacities, SHARED, EMBEDDING], "trains"
     for name in stage.learning_rate.parts:
-        yield name, [*capacities, "shared", "embedding"], "sets the learning rate of"
+        yield name, [*capacities, SHARED, EMBEDDING], "sets the learning rate of"
     figures = [stage.until.figure if stage.until else None, stage.carry_best]
     for figure in filter(None, figures):
         yield figure, [*capacities, MEAN], "goes by the dev figure"

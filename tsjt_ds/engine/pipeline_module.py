@@ -11,11 +11,12 @@ from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tsjt_ds.config.model import EMBEDDING
 from tsjt_ds.engine.evaluation_pass import EvaluationPass
 from tsjt_ds.engine.gradients import UntrainedParameters, frozen, with_gradients
 from tsjt_ds.model.composite import Composite, layer_parameters
 from tsjt_ds.model.head import Head, Losses, loss_names
-from tsjt_ds.model.parts import EMBEDDING, Trained
+from tsjt_ds.model.parts import Trained
 from tsjt_ds.model.step import StepContext
 from tsjt_ds.model.streams import Streams
 from tsjt_ds.parallel.cut import Partition, cuts

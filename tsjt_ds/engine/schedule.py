@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tsjt_ds.config.model import TEACHER
 from tsjt_ds.config.stages import (
@@ -51,6 +52,24 @@ class StageAt:
         drawn = {term.teacher for term in terms if not term.stop_gradient} - {TEACHER}
         weighed = {name for name, weight in self.weights.items() if weight}
         return Trained(frozenset(weighed | drawn | {t.student for t in terms}), self.trainable)
+
+    def mixture(self) -> Iterator[tuple[frozenset[str], float]]:
+        """The sets of capacities that micro-batches compute, each with its share of them.
+
+        Where one share is a multiple of the next, its micro-batches hold the other's; elsewhere
+        they almost do.
+        """
+        names = sorted(self.computed, key=lambda name: -self.shares[name])
+        shares = [*(self.shares[name] for name in names), 0.0]
+        for number, (share, smaller) in enumerate(pairwise(shares), start=1):
+            if share > smaller:
+                yield frozenset(names[:number]), share - smaller
+
+    @property
+    def taught_share(self) -> float:
+        """Share of the micro-batches that ask the recipe's frozen teacher."""
+        terms = [term for term in self.consistency if term.teacher == TEACHER and term.weight]
+        return max((self.shares[term.student] for term in terms), default=0.0)
 
     def active(self, step: int, micro_batches: int) -> tuple[frozenset[str], ...]:
         """The capacities that each micro-batch of a step computes: the same in every layout.

@@ -8,6 +8,7 @@ from typing import Any, cast
 from deepspeed.pipe import LayerSpec, TiedLayerSpec
 from torch import Tensor, nn
 
+from tsjt_ds.config.model import EMBEDDING
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.model.batch import PackedBatch
 from tsjt_ds.model.head import Head, Losses
@@ -18,8 +19,8 @@ from tsjt_ds.model.layers import (
     TargetEmbedding,
     WiringOf,
 )
-from tsjt_ds.model.parts import EMBEDDING, Trained, part_of
-from tsjt_ds.model.products import Products
+from tsjt_ds.model.parts import Trained, part_of
+from tsjt_ds.model.products import Products, row_shape
 from tsjt_ds.model.seeding import derive_seed, seed_generators
 from tsjt_ds.model.step import StepContext
 from tsjt_ds.model.streams import Streams
@@ -97,8 +98,7 @@ class Composite:
     def trained_before(self) -> Callable[[frozenset[str], Trained], list[bool]]:
         """From the active capacities and what is trained: whether anything before each pipeline
         layer is."""
-        data = self.recipe.data
-        shape = self.recipe.tokenizer.vocab_size, data.row_source_tokens, data.row_target_tokens
+        shape = row_shape(self.recipe)
         return cache(
             lambda active, trained: (
                 Products(self.recipe.model, *shape, active, trained).trained_before

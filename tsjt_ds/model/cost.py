@@ -12,7 +12,7 @@ from functools import cache
 from tsjt_ds.config.model import ModelConfig
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.model.parts import Trained
-from tsjt_ds.model.products import Products
+from tsjt_ds.model.products import Products, row_shape
 
 
 def layer_flops(
@@ -71,8 +71,7 @@ def row_flops(recipe: Recipe) -> Callable[[frozenset[str], Trained], float]:
 
     0 where no capacity is computed.
     """
-    data = recipe.data
-    shape = recipe.tokenizer.vocab_size, data.row_source_tokens, data.row_target_tokens
+    shape = row_shape(recipe)
     return cache(
         lambda active, trained: (
             training_flops(recipe.model, *shape, active, trained) if active else 0.0

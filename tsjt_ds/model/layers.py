@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tsjt_ds.config.model import ModelConfig
+from tsjt_ds.config.model import EMBEDDING, ModelConfig
 from tsjt_ds.model.experts import SparseFeedForward
 from tsjt_ds.model.seeding import seed_generators
 from tsjt_ds.model.streams import Streams, put_together, select
@@ -300,7 +300,7 @@ class Embedding(Layer):
     """Token embedding (tied: source, target, output projection) plus sinusoidal positions."""
 
     def __init__(self, model: ModelConfig, vocab_size: int, positions: int) -> None:
-        super().__init__(model, "embedding")
+        super().__init__(model, EMBEDDING)
         self.scale = math.sqrt(model.d_model)
 
         def init(weight: Tensor) -> Tensor:

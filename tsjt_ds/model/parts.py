@@ -3,9 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-EMBEDDING = "embedding"
-SHARED = "shared"
-"""What two or more capacities own; what one alone owns is called like it."""
+from tsjt_ds.config.model import SHARED
 
 
 def part_of(owners: Collection[str]) -> str:

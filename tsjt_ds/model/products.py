@@ -8,8 +8,9 @@ are one tensor (see ``Streams``) need a gradient together.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tsjt_ds.config.model import ModelConfig
-from tsjt_ds.model.parts import EMBEDDING, Trained, part_of
+from tsjt_ds.config.model import EMBEDDING, ModelConfig
+from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.model.parts import Trained, part_of
 from tsjt_ds.model.wiring import Branch, LayerWiring, Stack, Wiring, block_sizes
 
 EXPERTS_PER_TOKEN = 2
@@ -173,6 +174,12 @@ class Products:
         of_others = (experts - 1) * columns * self.model.ffn_dim
         products += [Product(of_others, x + own), Product(of_others, (x or own) + own)]
         return products, after
+
+
+def row_shape(recipe: Recipe) -> tuple[int, int, int]:
+    """Of a recipe: the width of the output projection, source and target tokens of a row."""
+    data = recipe.data
+    return recipe.tokenizer.vocab_size, data.row_source_tokens, data.row_target_tokens
 
 
 def _linear(flops: float, x: bool, own: bool) -> Product:

@@ -5,6 +5,7 @@ from itertools import pairwise
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.model.cost import layer_flops
 from tsjt_ds.model.parameters import matrix_weights
+from tsjt_ds.model.products import row_shape
 from tsjt_ds.parallel.partition import partition_by_cost
 
 Partition = str | list[int]
@@ -32,9 +33,8 @@ def tied_layers(recipe: Recipe) -> tuple[int, int, int]:
 
 
 def _costs(recipe: Recipe, partition: str) -> list[float]:
-    vocab_size, data = recipe.tokenizer.vocab_size, recipe.data
     if partition == "uniform":
         return [1.0] * (tied_layers(recipe)[-1] + 1)
     if partition == "parameters":
-        return matrix_weights(recipe.model, vocab_size)
-    return layer_flops(recipe.model, vocab_size, data.row_source_tokens, data.row_target_tokens)
+        return matrix_weights(recipe.model, recipe.tokenizer.vocab_size)
+    return layer_flops(recipe.model, *row_shape(recipe))

@@ -1,12 +1,10 @@
 """Floating-point operations of a schedule, from counted shapes. Imports no torch."""
 
-from itertools import pairwise
-
-from tsjt_ds.config.model import TEACHER
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.engine.schedule import Schedule, StageAt
 from tsjt_ds.model.cost import layer_flops, row_flops
 from tsjt_ds.model.parts import Trained
+from tsjt_ds.model.products import row_shape
 
 
 class RowCost:
@@ -20,12 +18,7 @@ class RowCost:
     def __init__(self, recipe: Recipe, teacher: Recipe | None) -> None:
         self.of = row_flops(recipe)
         """FLOPs of a row by the capacities that are computed and what is trained."""
-        self.teacher = 0.0
-        if teacher is not None and recipe.teacher is not None:
-            shape = recipe.data.row_source_tokens, recipe.data.row_target_tokens
-            taught = frozenset([recipe.teacher.capacity])
-            vocab_size = recipe.tokenizer.vocab_size
-            self.teacher = sum(layer_flops(teacher.model, vocab_size, *shape, taught))
+        self.teacher = teacher_flops(recipe, teacher)
 
     def alone(self, capacity: str) -> float:
         """Of a capacity that trains by itself."""
@@ -34,23 +27,11 @@ class RowCost:
 
     def at(self, stage: StageAt) -> float:
         """Of a row at one step of a stage, expected over its micro-batches."""
-        # Where one share is a multiple of the next, its micro-batches hold the other's; elsewhere
-        # they almost do.
-        names = sorted(stage.computed, key=lambda name: -stage.shares[name])
-        shares = [*(stage.shares[name] for name in names), 0.0]
         expected = sum(
-            (share - smaller) * self._of_first(names[: number + 1], stage)
-            for number, (share, smaller) in enumerate(pairwise(shares))
-            if share > smaller
+            share * self.of(active, stage.trained.among(active))
+            for active, share in stage.mixture()
         )
-        taught = [
-            term.student for term in stage.consistency if term.teacher == TEACHER and term.weight
-        ]
-        return expected + self.teacher * max((stage.shares[name] for name in taught), default=0.0)
-
-    def _of_first(self, names: list[str], stage: StageAt) -> float:
-        active = frozenset(names)
-        return self.of(active, stage.trained.among(active))
+        return expected + stage.taught_share * self.teacher
 
     def of_stage(self, schedule: Schedule, index: int) -> float:
         """Of one row at every step of a stage, at its full length."""
@@ -64,3 +45,11 @@ class RowCost:
     def of_schedule(self, schedule: Schedule) -> float:
         """Of one row at every step of a line of training."""
         return sum(self.of_stage(schedule, index) for index in range(len(schedule.stages)))
+
+
+def teacher_flops(recipe: Recipe, teacher: Recipe | None) -> float:
+    """Of a row's forward pass through the recipe's frozen teacher; 0 without one."""
+    if teacher is None or recipe.teacher is None:
+        return 0.0
+    taught = frozenset([recipe.teacher.capacity])
+    return sum(layer_flops(teacher.model, *row_shape(recipe), taught))

@@ -1,12 +1,12 @@
 """What each stage of a schedule computes, layer by layer. Imports no torch."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 
-from tsjt_ds.config.model import TEACHER
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.engine.schedule import Schedule, StageAt
-from tsjt_ds.model.cost import layer_flops, layer_training_flops
+from tsjt_ds.model.cost import layer_training_flops
+from tsjt_ds.model.products import row_shape
+from tsjt_ds.planning.compute import teacher_flops
 from tsjt_ds.planning.stage_table import Line, lines_of
 
 
@@ -47,15 +47,8 @@ def heaviest(loads: list[Load]) -> Load:
 def _load(recipe: Recipe, teacher: Recipe | None, line: Line, index: int) -> Load:
     stage = _middle(line.schedule, index)
     flops = _expected(recipe, stage)
-    share = max(
-        (stage.shares[t.student] for t in stage.consistency if t.teacher == TEACHER and t.weight),
-        default=0.0,
-    )
-    if share and teacher is not None and recipe.teacher is not None:
-        taught = frozenset([recipe.teacher.capacity])
-        shape = recipe.data.row_source_tokens, recipe.data.row_target_tokens
-        vocab_size = recipe.tokenizer.vocab_size
-        flops[-1] += share * sum(layer_flops(teacher.model, vocab_size, *shape, taught))
+    share = stage.taught_share
+    flops[-1] += share * teacher_flops(recipe, teacher)
     return Load(f"{line.name}/{stage.name}", stage.computed, flops, share > 0)
 
 
@@ -65,15 +58,10 @@ def _middle(schedule: Schedule, index: int) -> StageAt:
 
 
 def _expected(recipe: Recipe, stage: StageAt) -> list[float]:
-    """Of one row; smaller shares of the micro-batches lie within larger ones."""
-    data = recipe.data
-    shape = recipe.tokenizer.vocab_size, data.row_source_tokens, data.row_target_tokens
-    names = sorted(stage.computed, key=lambda name: -stage.shares[name])
-    shares = [*(stage.shares[name] for name in names), 0.0]
+    """Of one row, over its micro-batches."""
     total = [0.0] * (recipe.model.encoder_layers + recipe.model.decoder_layers + 3)
-    for number, (share, smaller) in enumerate(pairwise(shares)):
-        if share > smaller:
-            active = frozenset(names[: number + 1])
-            flops = layer_training_flops(recipe.model, *shape, active, stage.trained.among(active))
-            total = [sum_ + (share - smaller) * own for sum_, own in zip(total, flops, strict=True)]
+    for active, share in stage.mixture():
+        trained = stage.trained.among(active)
+        flops = layer_training_flops(recipe.model, *row_shape(recipe), active, trained)
+        total = [sum_ + share * own for sum_, own in zip(total, flops, strict=True)]
     return total
