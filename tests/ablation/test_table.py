@@ -44,6 +44,7 @@ LONGER = (
     "turns_high_on_half",
     "turns_longer",
     "turns_experts",
+    "extended_longer_experts",
 )
 """Arms that train low to its end first. They are no dearer than is asked, and longer."""
 CONTROLS = ("low_longer",)
