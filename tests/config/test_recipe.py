@@ -68,6 +68,14 @@ STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
             "capacities 'low' and 'high' are the same network",
         ),
         (
+            {"model__capacities__shared": {"encoder_layers": 1, "decoder_layers": 1}},
+            "capacity name 'shared' has a meaning of its own (choose another)",
+        ),
+        (
+            {"model__capacities__very-low": {"encoder_layers": 1, "decoder_layers": 1}},
+            "capacity name 'very-low' is no identifier (letters, digits, _)",
+        ),
+        (
             {"schedule__stages": [{**STAGE, "weights": {"low": 0.5, "hihg": 0.5}}]},
             "stage 'joint' weighs capacity 'hihg' (did you mean 'high'?)",
         ),

@@ -16,6 +16,10 @@ TEACHER = "teacher"
 EMBEDDING = "embedding"
 SHARED = "shared"
 """The part of the model that two or more capacities own; what one alone owns is called like it."""
+MEAN = "mean"
+"""The dev figure that is the mean of all capacities' dev losses."""
+TAKEN = (TEACHER, EMBEDDING, SHARED, MEAN, "joint", "router")
+"""What no capacity may be called: stages, metrics and lines of training use these names."""
 
 
 class CapacityConfig(Section):
@@ -77,7 +81,7 @@ class ModelConfig(Section):
     def _check_capacity(self, name: str, capacity: CapacityConfig) -> None:
         if not name.isidentifier():
             raise ValueError(f"capacity name {name!r} is no identifier (letters, digits, _)")
-        if name in (TEACHER, "joint", "mean", "router"):
+        if name in TAKEN:
             raise ValueError(f"capacity name {name!r} has a meaning of its own (choose another)")
         ffn_dim = self.ffn_dim_of(name)
         if ffn_dim > self.ffn_dim:

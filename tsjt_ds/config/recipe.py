@@ -9,10 +9,18 @@ from pydantic import Field, field_validator, model_validator
 
 from tsjt_ds.config.corpora import Pair, reversed_pair
 from tsjt_ds.config.data import DataConfig
-from tsjt_ds.config.model import EMBEDDING, SHARED, TEACHER, ModelConfig, NotNegative, Positive
+from tsjt_ds.config.model import (
+    EMBEDDING,
+    MEAN,
+    SHARED,
+    TEACHER,
+    ModelConfig,
+    NotNegative,
+    Positive,
+)
 from tsjt_ds.config.overrides import apply_overrides
 from tsjt_ds.config.schema import Section, nearest, validate
-from tsjt_ds.config.stages import MEAN, ScheduleConfig, StageConfig
+from tsjt_ds.config.stages import ScheduleConfig, StageConfig
 from tsjt_ds.config.strict_yaml import load_yaml
 from tsjt_ds.errors import UserError
 

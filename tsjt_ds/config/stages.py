@@ -4,14 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tsjt_ds.config.model import TEACHER, Positive
+from tsjt_ds.config.model import MEAN, TEACHER, Positive
 from tsjt_ds.config.schema import Section
 
 Weight = Annotated[float, Field(ge=0.0)]
 Ramp = Weight | tuple[Weight, Weight]
 """A constant, or the values at the stage's first and last step, linear between."""
-MEAN = "mean"
-"""The dev figure that is the mean of all capacities' dev losses."""
 
 
 def at_ends(value: Ramp) -> tuple[float, float]:

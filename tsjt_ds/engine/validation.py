@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tsjt_ds.config.model import MEAN
 from tsjt_ds.config.recipe import Recipe
-from tsjt_ds.config.stages import MEAN
 from tsjt_ds.data.dev_rows import read_dev_rows
 from tsjt_ds.data.prepared import PreparedData
 from tsjt_ds.engine.engine import Engine
