@@ -1,6 +1,7 @@
 """The recipe's ``schedule`` section: the stages of Two-Stage Joint-Training."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,6 +16,35 @@ Ramp = Weight | tuple[Weight, Weight]
 def at_ends(value: Ramp) -> tuple[float, float]:
     """A ramp's first and last value."""
     return value if isinstance(value, tuple) else (value, value)
+
+
+class Term(Protocol):
+    """A consistency term, as a stage has it or as it is at a step."""
+
+    @property
+    def teacher(self) -> str:
+        """A capacity, or ``teacher``: the recipe's frozen one."""
+
+    @property
+    def student(self) -> str:
+        """A capacity."""
+
+    @property
+    def stop_gradient(self) -> bool:
+        """Whether the term leaves the teacher alone."""
+
+
+def computed_by(weighed: Iterable[str], terms: Iterable[Term]) -> frozenset[str]:
+    """The capacities that losses of ``weighed`` and ``terms`` need."""
+    named = {name for term in terms for name in (term.teacher, term.student)}
+    return frozenset({*weighed, *named} - {TEACHER})
+
+
+def trained_by(weighed: Iterable[str], terms: Iterable[Term]) -> frozenset[str]:
+    """Those that move: a teacher that its term leaves alone does not, unless it has a weight."""
+    return computed_by(weighed, ()).union(
+        *({term.student} if term.stop_gradient else computed_by((), [term]) for term in terms)
+    )
 
 
 class ConsistencyConfig(Section):
@@ -83,18 +113,19 @@ class StageConfig(Section):
         return frozenset(name for name, ramp in self.weights.items() if any(at_ends(ramp)))
 
     @property
-    def trained(self) -> frozenset[str]:
-        """The capacities that a loss or a consistency term trains at some step of the stage."""
-        terms = [term for term in self.consistency if any(at_ends(term.weight))]
-        students = {term.student for term in terms}
-        drawn = {term.teacher for term in terms if not term.stop_gradient} - {TEACHER}
-        return self.weighed | students | drawn
+    def terms(self) -> list[ConsistencyConfig]:
+        """The consistency terms with a weight at some step of the stage."""
+        return [term for term in self.consistency if any(at_ends(term.weight))]
 
     @property
     def computed(self) -> frozenset[str]:
-        """The capacities, and ``teacher``, that some step of the stage computes."""
-        terms = [term for term in self.consistency if any(at_ends(term.weight))]
-        return self.weighed.union(*((term.teacher, term.student) for term in terms))
+        """The capacities that some step of the stage computes."""
+        return computed_by(self.weighed, self.terms)
+
+    @property
+    def trained(self) -> frozenset[str]:
+        """The capacities that a loss or a consistency term trains at some step of the stage."""
+        return trained_by(self.weighed, self.terms)
 
     @field_validator("weights")
     @classmethod

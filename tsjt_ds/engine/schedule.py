@@ -11,6 +11,8 @@ from tsjt_ds.config.stages import (
     ScheduleConfig,
     StageConfig,
     at_ends,
+    computed_by,
+    trained_by,
 )
 from tsjt_ds.model.parts import Trained
 from tsjt_ds.model.step import ConsistencyTerm
@@ -39,19 +41,24 @@ class StageAt:
     """Parts that are trained (see ``StageConfig.trainable``); empty: all."""
 
     @property
+    def weighed(self) -> frozenset[str]:
+        """The capacities with a weight."""
+        return frozenset(name for name, weight in self.weights.items() if weight)
+
+    @property
+    def terms(self) -> list[ConsistencyTerm]:
+        """The consistency terms with a weight."""
+        return [term for term in self.consistency if term.weight]
+
+    @property
     def computed(self) -> frozenset[str]:
         """The capacities that the stage computes on some micro-batch."""
-        terms = [term for term in self.consistency if term.weight]
-        named = {name for term in terms for name in (term.teacher, term.student)} - {TEACHER}
-        return frozenset({name for name, weight in self.weights.items() if weight} | named)
+        return computed_by(self.weighed, self.terms)
 
     @property
     def trained(self) -> Trained:
-        """What moves: a teacher that its term leaves alone does not, unless it has a weight."""
-        terms = [term for term in self.consistency if term.weight]
-        drawn = {term.teacher for term in terms if not term.stop_gradient} - {TEACHER}
-        weighed = {name for name, weight in self.weights.items() if weight}
-        return Trained(frozenset(weighed | drawn | {t.student for t in terms}), self.trainable)
+        """What moves."""
+        return Trained(trained_by(self.weighed, self.terms), self.trainable)
 
     def mixture(self) -> Iterator[tuple[frozenset[str], float]]:
         """The sets of capacities that micro-batches compute, each with its share of them.
@@ -68,8 +75,8 @@ class StageAt:
     @property
     def taught_share(self) -> float:
         """Share of the micro-batches that ask the recipe's frozen teacher."""
-        terms = [term for term in self.consistency if term.teacher == TEACHER and term.weight]
-        return max((self.shares[term.student] for term in terms), default=0.0)
+        students = (term.student for term in self.terms if term.teacher == TEACHER)
+        return max((self.shares[name] for name in students), default=0.0)
 
     def active(self, step: int, micro_batches: int) -> tuple[frozenset[str], ...]:
         """The capacities that each micro-batch of a step computes: the same in every layout.
