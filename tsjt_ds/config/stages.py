@@ -1,6 +1,6 @@
 """The recipe's ``schedule`` section: the stages of Two-Stage Joint-Training."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, field_validator, model_validator
@@ -34,17 +34,17 @@ class Term(Protocol):
         """Whether the term leaves the teacher alone."""
 
 
-def computed_by(weighed: Iterable[str], terms: Iterable[Term]) -> frozenset[str]:
+def computed_by(weighed: Collection[str], terms: Collection[Term]) -> frozenset[str]:
     """The capacities that losses of ``weighed`` and ``terms`` need."""
     named = {name for term in terms for name in (term.teacher, term.student)}
     return frozenset({*weighed, *named} - {TEACHER})
 
 
-def trained_by(weighed: Iterable[str], terms: Iterable[Term]) -> frozenset[str]:
+def trained_by(weighed: Collection[str], terms: Collection[Term]) -> frozenset[str]:
     """Those that move: a teacher that its term leaves alone does not, unless it has a weight."""
-    return computed_by(weighed, ()).union(
-        *({term.student} if term.stop_gradient else computed_by((), [term]) for term in terms)
-    )
+    students = {term.student for term in terms}
+    drawn = {term.teacher for term in terms if not term.stop_gradient}
+    return frozenset({*weighed, *students, *drawn} - {TEACHER})
 
 
 class ConsistencyConfig(Section):
