@@ -33,7 +33,11 @@ STAGES: list[dict[str, Any]] = [
         "carry_best": "low",
         "trainable": ["shared", "high"],
     },
-    {"name": "apart", "separate": {"low": 5, "high": 10}},
+    {
+        "name": "apart",
+        "separate": {"low": 5, "high": 10},
+        "learning_rate": {"factor": [1.0, 0.2]},
+    },
 ]
 LINES = ("joint", "low", "high")
 DEEPSPEED = {
@@ -108,7 +112,10 @@ def test_the_stages_of_every_line(directory: Path, capsys: pytest.CaptureFixture
     assert cells(text, "consistency high to low")[1] == "0 to 2, temperature 2"
     assert cells(text, "grows")[1] == "high (identity)"
     assert cells(text, "trains")[1] == "shared, high"
-    assert cells(text, "learning rate")[1] == "times 0.5, high times 2, 4 steps of warm-up"
+    assert cells(text, "learning rate")[1:3] == [
+        "times 0.5, high times 2, 4 steps of warm-up",
+        "times 1 to 0.2",
+    ]
     assert cells(text, "next starts from")[1] == "best low"
     assert "micro-batches of high" not in text
     assert "note: prepared: holds no prepared data yet (run `tsjt prepare`), so pairs, " in text
@@ -131,7 +138,9 @@ def test_change_points_and_every_step(directory: Path, capsys: pytest.CaptureFix
         return {f"{row[1]} {row[0]}": row[2:] for row in rows}
 
     points = steps(plan(capsys, "ds.json"))
-    assert list(points) == ["joint 0", "joint 10", "joint 14", "joint 29", "low 30", "high 30"]
+    joint = ["joint 0", "joint 10", "joint 14", "joint 29"]
+    assert list(points) == [*joint, "low 30", "low 34", "high 30", "high 39"]
+    assert [points["high 30"][-1], points["high 39"][-1]] == ["times 1", "times 0.2"]
     assert points["joint 0"] == ["first", "1", "0", "-", "8 of 8", "0 of 8", "times 1"]
     assert points["joint 10"] == ["both", "0.6", "0.4", "0", "2 of 8", "8 of 8", "times 0.1"]
     assert points["joint 29"] == ["both", "0.4", "0.6", "2", "2 of 8", "8 of 8", "times 0.5"]

@@ -144,6 +144,10 @@ STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
             "stage 'joint' trains only low, which no loss of it reaches (add high to trainable)",
         ),
         (
+            {"schedule__stages": [{**STAGE, "learning_rate": {"factor": [0.0, 0.0]}}]},
+            "schedule.stages.0.learning_rate.factor: a learning rate of 0 trains nothing",
+        ),
+        (
             {"schedule__stages": [{**STAGE, "learning_rate": {"parts": {"share": 2.0}}}]},
             "stage 'joint' sets the learning rate of 'share' (did you mean 'shared'?)",
         ),

@@ -62,11 +62,19 @@ class ConsistencyConfig(Section):
 class LearningRateConfig(Section):
     """What a stage does to the scheduler's learning rate."""
 
-    factor: Annotated[float, Field(gt=0.0)] = 1.0
+    factor: Ramp = 1.0
+    """A ramp down to near 0 lets a line of training settle at its end."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Steps in which the rate rises linearly from near 0 to its value, at the stage's start."""
     parts: dict[str, Annotated[float, Field(gt=0.0)]] = {}
     """Further factors of single parts of the model (see ``StageConfig.trainable``). [1]"""
+
+    @field_validator("factor")
+    @classmethod
+    def _moves(cls, value: Ramp) -> Ramp:
+        if not any(at_ends(value)):
+            raise ValueError("a learning rate of 0 trains nothing (make it more than 0)")
+        return value
 
 
 class PlateauConfig(Section):

@@ -185,7 +185,7 @@ class Schedule:
                 )
                 for term in stage.consistency
             ),
-            rate_factor=_rate_factor(stage.learning_rate, within),
+            rate_factor=_rate_factor(stage.learning_rate, within, steps),
             part_factors=stage.learning_rate.parts,
             trainable=frozenset(stage.trainable),
         )
@@ -260,6 +260,6 @@ def _along(ramp: Ramp, step: int, steps: int) -> float:
     return first + (last - first) * step / max(1, steps - 1)
 
 
-def _rate_factor(config: LearningRateConfig, step: int) -> float:
+def _rate_factor(config: LearningRateConfig, step: int, steps: int) -> float:
     warmup = min(1.0, (step + 1) / (config.warmup_steps + 1))
-    return config.factor * warmup
+    return _along(config.factor, step, steps) * warmup

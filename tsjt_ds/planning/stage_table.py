@@ -101,7 +101,7 @@ def _term(term: ConsistencyConfig) -> str:
 
 def _learning_rate(stage: StageConfig) -> str:
     rate = stage.learning_rate
-    factor = f"times {rate.factor:g}" if rate.factor != 1.0 else ""
+    factor = f"times {_ramp(rate.factor)}" if rate.factor != 1.0 else ""
     warmup = f"{rate.warmup_steps:,} steps of warm-up" if rate.warmup_steps else ""
     parts = [f"{part} times {own:g}" for part, own in rate.parts.items()]
     return ", ".join(filter(None, [factor, *parts, warmup])) or NONE
@@ -167,7 +167,8 @@ def _change_points(schedule: Schedule) -> list[int]:
     for index, stage in enumerate(schedule.stages):
         start, end = schedule.start_of(index), schedule.end_of(index)
         points |= {start, min(start + stage.learning_rate.warmup_steps, end - 1)}
-        ramps = [*stage.weights.values(), *(term.weight for term in stage.consistency)]
+        terms = (term.weight for term in stage.consistency)
+        ramps = [*stage.weights.values(), *terms, stage.learning_rate.factor]
         if any(first != last for first, last in map(at_ends, ramps)):
             points.add(end - 1)
     return sorted(points)
