@@ -36,7 +36,7 @@ STAGES: list[dict[str, Any]] = [
     {
         "name": "apart",
         "separate": {"low": 5, "high": 10},
-        "learning_rate": {"factor": [1.0, 0.2]},
+        "learning_rate": {"cooldown_steps": 4},
     },
 ]
 LINES = ("joint", "low", "high")
@@ -114,7 +114,7 @@ def test_the_stages_of_every_line(directory: Path, capsys: pytest.CaptureFixture
     assert cells(text, "trains")[1] == "shared, high"
     assert cells(text, "learning rate")[1:3] == [
         "times 0.5, high times 2, 4 steps of warm-up",
-        "times 1 to 0.2",
+        "4 steps of cooldown",
     ]
     assert cells(text, "next starts from")[1] == "best low"
     assert "micro-batches of high" not in text
@@ -139,8 +139,8 @@ def test_change_points_and_every_step(directory: Path, capsys: pytest.CaptureFix
 
     points = steps(plan(capsys, "ds.json"))
     joint = ["joint 0", "joint 10", "joint 14", "joint 29"]
-    assert list(points) == [*joint, "low 30", "low 34", "high 30", "high 39"]
-    assert [points["high 30"][-1], points["high 39"][-1]] == ["times 1", "times 0.2"]
+    assert list(points) == [*joint, "low 30", "low 34", "high 30", "high 35", "high 39"]
+    assert [points["high 35"][-1], points["high 39"][-1]] == ["times 1", "times 0.2"]
     assert points["joint 0"] == ["first", "1", "0", "-", "8 of 8", "0 of 8", "times 1"]
     assert points["joint 10"] == ["both", "0.6", "0.4", "0", "2 of 8", "8 of 8", "times 0.1"]
     assert points["joint 29"] == ["both", "0.4", "0.6", "2", "2 of 8", "8 of 8", "times 0.5"]

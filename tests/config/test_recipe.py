@@ -144,8 +144,16 @@ STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
             "stage 'joint' trains only low, which no loss of it reaches (add high to trainable)",
         ),
         (
-            {"schedule__stages": [{**STAGE, "learning_rate": {"factor": [0.0, 0.0]}}]},
-            "schedule.stages.0.learning_rate.factor: a learning rate of 0 trains nothing",
+            {
+                "schedule__stages": [
+                    {**STAGE, "learning_rate": {"warmup_steps": 1, "cooldown_steps": STAGE["steps"]}}
+                ]
+            },
+            f"stage 'joint' has {STAGE['steps']} steps, too few for {STAGE['steps'] + 1} of warm-up",
+        ),
+        (
+            {"schedule__stages": [{**STAGE, "until": {}, "learning_rate": {"cooldown_steps": 1}}]},
+            "stage 'joint' has until and a cooldown, which must know where the stage ends",
         ),
         (
             {"schedule__stages": [{**STAGE, "learning_rate": {"parts": {"share": 2.0}}}]},

@@ -100,22 +100,25 @@ def test_the_learning_rate_warms_up_again() -> None:
     assert factors == [0.125, 0.25, 0.375, 0.5, 0.5]
 
 
-def test_the_learning_rate_falls_along_a_stage() -> None:
-    """After its warm-up, and over its own steps where a capacity goes on alone."""
-    rate = {"factor": [1.0, 0.0], "warmup_steps": 1}
+def test_the_learning_rate_cools_down() -> None:
+    """At the stage's end, and at each capacity's own where they go on alone."""
     settings = config(
-        {"steps": 5, "weights": HALF, "learning_rate": rate},
-        {"separate": {"low": 2, "high": 3}, "learning_rate": {"factor": [0.5, 0.1]}},
+        {
+            "steps": 6,
+            "weights": HALF,
+            "learning_rate": {"factor": 0.5, "warmup_steps": 1, "cooldown_steps": 3},
+        },
+        {"separate": {"low": 2, "high": 3}, "learning_rate": {"cooldown_steps": 1}},
     )
     joint = joint_schedule(settings)
-    assert [joint.at(step).rate_factor for step in range(5)] == [0.5, 0.75, 0.5, 0.25, 0.0]
+    factors = [joint.at(step).rate_factor for step in range(6)]
+    assert factors == [0.25, 0.5, 0.5, 0.375, 0.25, 0.125]
     lines = separate_schedules(settings, ["low", "high"], joint)
-    factors = {
-        name: [line.at(step).rate_factor for step in range(5, line.steps)]
+    ends = {
+        name: [line.at(step).rate_factor for step in range(6, line.steps)]
         for name, line in lines.items()
     }
-    assert factors["low"] == pytest.approx([0.5, 0.1])
-    assert factors["high"] == pytest.approx([0.5, 0.3, 0.1])
+    assert ends == {"low": [1.0, 0.5], "high": [1.0, 1.0, 0.5]}
 
 
 def test_separate_capacities_continue_from_the_joint_end() -> None:

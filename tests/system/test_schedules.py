@@ -33,7 +33,7 @@ SCHEDULES: dict[str, list[dict[str, Any]]] = {
             "weights": {"low": [0.5, 0.2], "high": [0.5, 0.8]},
             "supervise": {"low": 0.5},
             "consistency": [KL],
-            "learning_rate": {"factor": [0.5, 0.1], "warmup_steps": 2},
+            "learning_rate": {"factor": 0.5, "warmup_steps": 2, "cooldown_steps": 3},
         },
     ],
     "best": [

@@ -62,19 +62,14 @@ class ConsistencyConfig(Section):
 class LearningRateConfig(Section):
     """What a stage does to the scheduler's learning rate."""
 
-    factor: Ramp = 1.0
-    """A ramp down to near 0 lets a line of training settle at its end."""
+    factor: Annotated[float, Field(gt=0.0)] = 1.0
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Steps in which the rate rises linearly from near 0 to its value, at the stage's start."""
+    cooldown_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps in which it falls linearly to near 0, at the stage's end (Hägele et al. 2024, arXiv
+    2405.18392)."""
     parts: dict[str, Annotated[float, Field(gt=0.0)]] = {}
     """Further factors of single parts of the model (see ``StageConfig.trainable``). [1]"""
-
-    @field_validator("factor")
-    @classmethod
-    def _moves(cls, value: Ramp) -> Ramp:
-        if not any(at_ends(value)):
-            raise ValueError("a learning rate of 0 trains nothing (make it more than 0)")
-        return value
 
 
 class PlateauConfig(Section):
@@ -156,6 +151,7 @@ class StageConfig(Section):
         elif self.steps is None or not self.weights:
             missing = "steps" if self.steps is None else "weights"
             raise ValueError(f"stage {self.name!r} has no {missing} (add it)")
+        self._check_cooldown()
         pairs = [(term.teacher, term.student) for term in self.consistency]
         for teacher, student in pairs:
             if pairs.count((teacher, student)) > 1:
@@ -170,6 +166,21 @@ class StageConfig(Section):
                 "supervise be 1)"
             )
         return self
+
+    def _check_cooldown(self) -> None:
+        cooldown = self.learning_rate.cooldown_steps
+        if cooldown and self.until:
+            raise ValueError(
+                f"stage {self.name!r} has until and a cooldown, which must know where the stage "
+                "ends (let the next stage cool down)"
+            )
+        rates = self.learning_rate.warmup_steps + cooldown
+        steps = min(self.separate.values(), default=self.steps or 0)
+        if cooldown and rates > steps:
+            raise ValueError(
+                f"stage {self.name!r} has {steps} steps, too few for {rates} of warm-up and "
+                "cooldown (make these fewer)"
+            )
 
     def _check_shares(self, teacher: str, student: str) -> None:
         """Where neither's micro-batches hold the other's, the term is rarer than it counts."""

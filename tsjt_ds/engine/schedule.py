@@ -262,4 +262,5 @@ def _along(ramp: Ramp, step: int, steps: int) -> float:
 
 def _rate_factor(config: LearningRateConfig, step: int, steps: int) -> float:
     warmup = min(1.0, (step + 1) / (config.warmup_steps + 1))
-    return _along(config.factor, step, steps) * warmup
+    cooldown = min(1.0, (steps - step) / (config.cooldown_steps + 1))
+    return config.factor * warmup * cooldown

@@ -101,10 +101,11 @@ def _term(term: ConsistencyConfig) -> str:
 
 def _learning_rate(stage: StageConfig) -> str:
     rate = stage.learning_rate
-    factor = f"times {_ramp(rate.factor)}" if rate.factor != 1.0 else ""
+    factor = f"times {rate.factor:g}" if rate.factor != 1.0 else ""
     warmup = f"{rate.warmup_steps:,} steps of warm-up" if rate.warmup_steps else ""
+    cooldown = f"{rate.cooldown_steps:,} steps of cooldown" if rate.cooldown_steps else ""
     parts = [f"{part} times {own:g}" for part, own in rate.parts.items()]
-    return ", ".join(filter(None, [factor, *parts, warmup])) or NONE
+    return ", ".join(filter(None, [factor, *parts, warmup, cooldown])) or NONE
 
 
 def _list(items: Iterator[str] | list[str]) -> str:
@@ -162,13 +163,16 @@ def _active_counts(
 
 
 def _change_points(schedule: Schedule) -> list[int]:
-    """The steps at which a stage starts, its warm-up is over, and a ramp has come to its end."""
+    """The steps at which a stage starts, its warm-up is over, its cooldown begins, and what changes
+    along it has come to its end."""
     points = set()
     for index, stage in enumerate(schedule.stages):
         start, end = schedule.start_of(index), schedule.end_of(index)
         points |= {start, min(start + stage.learning_rate.warmup_steps, end - 1)}
-        terms = (term.weight for term in stage.consistency)
-        ramps = [*stage.weights.values(), *terms, stage.learning_rate.factor]
+        ramps = [*stage.weights.values(), *(term.weight for term in stage.consistency)]
+        cooldown = stage.learning_rate.cooldown_steps
+        if cooldown:
+            points |= {end - 1 - cooldown, end - 1}
         if any(first != last for first, last in map(at_ends, ramps)):
             points.add(end - 1)
     return sorted(points)
