@@ -146,7 +146,10 @@ STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
         (
             {
                 "schedule__stages": [
-                    {**STAGE, "learning_rate": {"warmup_steps": 1, "cooldown_steps": STAGE["steps"]}}
+                    {
+                        **STAGE,
+                        "learning_rate": {"warmup_steps": 1, "cooldown_steps": STAGE["steps"]},
+                    }
                 ]
             },
             f"stage 'joint' has {STAGE['steps']} steps, too few for {STAGE['steps'] + 1} of warm-up",
