@@ -152,7 +152,7 @@ STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
                     }
                 ]
             },
-            f"stage 'joint' has {STAGE['steps']} steps, too few for {STAGE['steps'] + 1} of warm-up",
+            "stage 'joint' has 5 steps, too few for 6 of warm-up and cooldown",
         ),
         (
             {"schedule__stages": [{**STAGE, "until": {}, "learning_rate": {"cooldown_steps": 1}}]},
