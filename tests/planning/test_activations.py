@@ -33,8 +33,8 @@ def saved_bytes(model: CompositeModel, active: frozenset[str]) -> int:
     return sum(storage.nbytes() for storage in storages.values())
 
 
-def counted_bytes(recipe: Recipe, active: frozenset[str]) -> int:
-    activations = Activations(recipe, Execution(ROWS, 1, 4, "cpu"), active)
+def counted_bytes(recipe: Recipe, active: frozenset[str], element: int = 4) -> int:
+    activations = Activations(recipe, Execution(ROWS, 1, element, "cpu"), active)
     layers = range(recipe.model.encoder_layers + recipe.model.decoder_layers + 3)
     return activations.of_stage(layers)
 
@@ -50,6 +50,13 @@ def test_activations_are_what_autograd_saves(world: World, family: Family, dropo
         counted = counted_bytes(recipe, active)
         tolerance = 0.1 if is_sparse else 0.04
         assert counted == pytest.approx(saved_bytes(model, active), rel=tolerance), active
+
+
+def test_bf16_on_a_cpu_keeps_attention_in_fp32(world: World) -> None:
+    recipe = tiny_recipe(d_model=64, ffn_dim=128)
+    everyone = frozenset(recipe.model.capacities)
+    saved = saved_bytes(composite_model(recipe).bfloat16(), everyone)
+    assert counted_bytes(recipe, everyone, element=2) == pytest.approx(saved, rel=0.04)
 
 
 def test_cuda_keeps_masks_of_dropout_instead_of_factors() -> None:

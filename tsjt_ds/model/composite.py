@@ -122,7 +122,7 @@ class Composite:
         return EMBEDDING if name.startswith(EMBEDDING) else part_of(self.owners()(name))
 
     def batch(self, ints_BN: Tensor, like: Tensor) -> PackedBatch:
-        """The micro-batch, with masks in the dtype of ``like``."""
+        """The micro-batch, for hidden states of the dtype of ``like``."""
         return PackedBatch(ints_BN, self.recipe.data.row_source_tokens, like.dtype)
 
     def dropout_seed(self, context: StepContext, micro_batch: int) -> int:

@@ -59,9 +59,12 @@ class Attention(nn.Module):
     def attend(
         self, q_GBHLK: Tensor, k_GBHMK: Tensor, v_GBHMK: Tensor, mask_N1LM: Tensor
     ) -> Tensor:
-        """Softmax attention and output projection, streams folded into the batch: [G, B, L, D]."""
-        q, k, v = (each.flatten(0, 1) for each in (q_GBHLK, k_GBHMK, v_GBHMK))
-        y_NHLK = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_N1LM)
+        """Softmax attention, in the mask's dtype, and output projection: [G, B, L, D].
+
+        Streams are folded into the batch.
+        """
+        q, k, v = (each.flatten(0, 1).to(mask_N1LM.dtype) for each in (q_GBHLK, k_GBHMK, v_GBHMK))
+        y_NHLK = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_N1LM).to(q_GBHLK.dtype)
         y_NLD = self.out(y_NHLK.transpose(1, 2).flatten(2))[0]
         return y_NLD.unflatten(0, q_GBHLK.shape[:2])
 

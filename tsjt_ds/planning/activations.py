@@ -15,6 +15,7 @@ from tsjt_ds.model.wiring import LayerWiring, StreamCounts, Wiring, block_sizes
 
 STATISTIC = 4
 """Bytes of a token's mean, deviation, or log-sum-exp."""
+FP32 = 4
 ID = 8
 CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}
 """Logits at a time: those of ``parallel.cross_entropy``."""
@@ -31,6 +32,11 @@ class Execution:
     """Bytes of a hidden state's element."""
     device: str
     """``cpu`` or ``cuda``."""
+
+    @property
+    def attention_element(self) -> int:
+        """Bytes of an element of attention's operands: the CPU computes it in fp32."""
+        return FP32 if self.device == "cpu" else self.element
 
     @property
     def noise(self) -> int:
@@ -104,17 +110,25 @@ class Activations:
 
     def _self_attention(self, tokens: int) -> int:
         """Normed input, q k v, output, log-sum-exp, noise, and the sum with the residual."""
-        cut = 4 * tokens * self.width // self.execution.tensor
-        return 2 * tokens * self.width + cut + self._statistics(tokens) + self._noise(tokens)
+        operands = self._operands(3 * tokens, tokens)
+        return 2 * tokens * self.width + operands + self._statistics(tokens) + self._noise(tokens)
 
     def _cross_attention(self, plan: LayerWiring) -> int:
         before, after = plan.streams_in * self.target, len(plan.memory_of) * self.target
         keys = plan.memories * self.source
         if list(plan.memory_of) != list(range(plan.memories)):
             keys = len(plan.memory_of) * self.source
-        cut = (2 * after + 2 * keys) * self.width // self.execution.tensor
+        operands = self._operands(after + 2 * keys, after)
         whole = (before + after) * self.width
-        return whole + cut + self._statistics(after) + self._noise(after)
+        return whole + operands + self._statistics(after) + self._noise(after)
+
+    def _operands(self, inputs: int, outputs: int) -> int:
+        """Queries, keys and values, and outputs of attention, which the projection reads, too."""
+        wide = self.execution.attention_element
+        size = (inputs + outputs) * wide
+        if wide != self.execution.element:
+            size += outputs * self.execution.element
+        return size * self.model.d_model // self.execution.tensor
 
     def _feed_forward(self, plan: LayerWiring, streams: int, tokens: int, is_last: bool) -> int:
         """Normed input, columns behind ReLU, noise, and the sum where it is read again."""
@@ -157,7 +171,7 @@ class Activations:
                 masks.add((plan.streams_in, T * T, "target"))
                 masks.add((len(plan.memory_of), T * S, "cross"))
         elements = sum(streams * area for streams, area, _ in masks)
-        return elements * self.execution.rows * self.execution.element
+        return elements * self.execution.rows * self.execution.attention_element
 
     def _of_head(self) -> int:
         """Gradients in hidden states and in the output projection, taken in the forward pass."""
