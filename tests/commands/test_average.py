@@ -91,6 +91,20 @@ def test_is_the_plain_mean(run, capsys, which, steps) -> None:
     assert len(complete_checkpoints(run.path)) == 3
 
 
+def test_a_mean_over_fewer_capacities_is_not_the_best(run, capsys) -> None:
+    """Of before high was trained."""
+    with (run.path / "validation.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 4, "mean": {"low": 0.5, "high": 2.5}}) + "\n")
+    text = (
+        (run.path / "validation.jsonl")
+        .read_text()
+        .replace('"low": 7.0, "high": -5.0', '"low": 0.1')
+    )
+    (run.path / "validation.jsonl").write_text(text)
+    assert main(["average", str(run.path), "--best", "1"]) == 0
+    assert "the mean of 1 checkpoints, after steps 4" in capsys.readouterr().out
+
+
 def test_evaluation_translation_and_export_read_it(run, tmp_path, capsys, monkeypatch) -> None:
     out = tmp_path / "mean"
     average = ["average", str(run.path), "--last", "3", "--output", str(out)]

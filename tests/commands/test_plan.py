@@ -131,6 +131,16 @@ def test_a_teacher_that_is_not_there_yet_is_a_note(
     assert "note: runs/none: no run yet, so the teacher's FLOPs are left out\n" in text
 
 
+def test_a_cooldown_may_be_its_whole_stage(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rate = "learning_rate: {cooldown_steps: 10}"
+    stages = f"[{{name: one, steps: 10, weights: {{low: 0.5, high: 0.5}}, {rate}}}]"
+    table = plan(capsys, "--set", f"schedule.stages={stages}").split("\nstep ")[1]
+    points = [(line.split()[0], line.split()[-1]) for line in table.splitlines()[1:3]]
+    assert points == [("0", "0.9091"), ("9", "0.09091")]
+
+
 def test_change_points_and_every_step(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def steps(text: str) -> dict[str, list[str]]:
         table = next(block for block in text.split("\n\n") if block.startswith("step "))

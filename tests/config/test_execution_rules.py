@@ -20,6 +20,9 @@ SHARE = {
         "stages": [{"name": "joint", "steps": 9, "weights": HALF, "supervise": {"low": 0.5}}]
     }
 }
+NVME = {
+    "zero_optimization": {"stage": 3, "offload_optimizer": {"device": "nvme", "nvme_path": "/tmp"}}
+}
 SEPARATE = {
     "schedule": {
         "stages": [
@@ -28,6 +31,28 @@ SEPARATE = {
         ]
     }
 }
+
+
+@pytest.mark.parametrize(
+    ("keys", "raw", "message"),
+    [
+        ({}, {"optimizer": {"type": "RMSprop"}}, None),
+        (SEPARATE, {}, None),
+        (SEPARATE, {"optimizer": {"type": "RMSprop"}}, "optimizer.type: RMSprop forgets its state"),
+        (SEPARATE, NVME, "zero_optimization.offload_optimizer.device: nvme keeps stale gradients"),
+    ],
+)
+def test_what_forgets_or_keeps_too_much_is_refused_where_a_part_rests(
+    keys: dict[str, Any], raw: dict[str, Any], message: str | None
+) -> None:
+    config = deepspeed_config(World(Layout(), 0, torch.device("cpu")), **raw)
+    recipe = Recipe.model_validate(tiny_recipe().model_dump() | keys)
+    if message is None:
+        check_execution(recipe, config)
+        return
+    with pytest.raises(UserError) as error:
+        check_execution(recipe, config)
+    assert str(error.value).startswith(message)
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,13 @@ def test_the_lowest_few_of_each_figure_are_kept() -> None:
     assert tracker.bests() == {"low": Best(5, 1.0)}
 
 
-def test_the_state_of_version_0_1_is_read() -> None:
-    state = {"low": {"best": {"step": 7, "nll": 2.0}, "plateau": 2.0, "since": 1}}
-    tracker = BestTracker.from_state(state, keep=3)
-    assert tracker.bests() == {"low": Best(7, 2.0)}
-    assert tracker.is_plateau("low", patience=1)
+def test_a_figure_that_means_something_else_begins_anew() -> None:
+    tracker = BestTracker()
+    tracker.update(1, {"low": 2.0, "mean": 2.0})
+    tracker.forget("mean")
+    tracker.update(2, {"low": 2.5, "high": 3.0, "mean": 2.75})
+    assert {name: best.step for name, best in tracker.bests().items()} == {
+        "low": 1,
+        "mean": 2,
+        "high": 2,
+    }

@@ -1,17 +1,27 @@
 """The joint-loss hook: weights by stage, and idle capacities left alone."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.engine.training import RATE, make_engine, train, with_stages
+from tests.engine.training import (
+    MICRO_BATCH_ROWS,
+    RATE,
+    make_engine,
+    row_target_tokens,
+    train,
+    with_stages,
+)
 from tests.ranks import run_ranks
 from tests.tiny import tiny_recipe
 from tsjt_ds.config.recipe import Recipe
+from tsjt_ds.engine.hook import JointLossHook
 from tsjt_ds.engine.master_state import MasterState
+from tsjt_ds.engine.schedule import joint_schedule
 from tsjt_ds.model.composite import Composite
 from tsjt_ds.parallel.groups import World
 from tsjt_ds.parallel.layout import Layout
@@ -86,11 +96,11 @@ def test_only_trainable_parts_move(layout: Layout) -> None:
 
 
 def states_around_second_stage(
-    world: World, recipe: Recipe, zero: int
+    world: World, recipe: Recipe, zero: int, raw: dict[str, Any]
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, Tensor]]]:
     """Of each parameter, its weight and optimizer state before and after that stage."""
-    raw = {"zero_optimization": {"stage": zero, "reduce_bucket_size": 10**6}}
-    engine = make_engine(world, recipe, owner_groups=True, **raw)
+    section = {"stage": zero, "reduce_bucket_size": 10**6} | raw.pop("zero_optimization", {})
+    engine = make_engine(world, recipe, owner_groups=True, zero_optimization=section, **raw)
     master = MasterState(engine.deepspeed.optimizer)
 
     def states() -> dict[str, dict[str, Tensor]]:
@@ -103,14 +113,30 @@ def states_around_second_stage(
     return before, states()
 
 
+SGD = {"type": "SGD", "params": {"lr": RATE, "momentum": 0.9}}
+OFFLOADED = {
+    "optimizer": SGD,
+    "zero_optimization": {"offload_optimizer": {"device": "cpu"}},
+    "zero_force_ds_cpu_optimizer": False,
+    "zero_allow_untested_optimizer": True,
+}
+
+
 @pytest.mark.parallel
 @pytest.mark.parametrize(
-    ("layout", "zero"), [*((Layout(1, 1, 2), zero) for zero in range(4)), (Layout(2, 1, 1), 1)]
+    ("layout", "zero", "raw"),
+    [
+        *((Layout(1, 1, 2), zero, {}) for zero in range(4)),
+        (Layout(2, 1, 1), 1, {}),
+        *((Layout(), zero, OFFLOADED) for zero in (2, 3)),
+    ],
 )
-def test_what_rests_keeps_its_optimizer_state(layout: Layout, zero: int) -> None:
+def test_what_rests_keeps_its_optimizer_state(
+    layout: Layout, zero: int, raw: dict[str, Any]
+) -> None:
     recipe = two_stages({"low": 0.0, "high": 1.0}, trainable=["shared"])  # Low is idle, too.
     part = Composite(recipe).part
-    for before, after in run_ranks(states_around_second_stage, layout, recipe, zero):
+    for before, after in run_ranks(states_around_second_stage, layout, recipe, zero, raw):
         for name, state in before.items():
             for key, value in state.items():
                 if part(name) == "shared":
@@ -173,6 +199,26 @@ def test_a_part_has_a_learning_rate_of_its_own(layout: Layout) -> None:
             torch.testing.assert_close(move, factor * usual[name], rtol=1e-3, atol=3e-7)
             seen.add(part(name))
     assert seen == {"embedding", "shared", "low", "high"}
+
+
+def test_a_scheduler_may_set_the_very_rate_that_was_overridden() -> None:
+    group: dict[str, Any] = {"lr": 0.5, "owners": ["low"], "part": "low"}
+    engine: Any = SimpleNamespace(
+        parameter_groups=[group],
+        publish=lambda context: None,
+        config=SimpleNamespace(micro_batch_rows=MICRO_BATCH_ROWS, corrects_bias=False),
+    )
+    recipe = two_stages({"low": 1, "high": 0}, learning_rate={"factor": 2.0})
+    hook = JointLossHook(joint_schedule(recipe.schedule), row_target_tokens)
+    result: Any = None
+    hook.on_step_begin(engine, 2)
+    assert group["lr"] == 1.0
+    group["lr"] = float("1.0")  # As a warm-up does.
+    hook.on_step_end(engine, 2, result)
+    assert group["lr"] == 1.0
+    hook.on_step_begin(engine, 3)
+    hook.on_step_end(engine, 3, result)
+    assert group["lr"] == 1.0
 
 
 @pytest.mark.parallel

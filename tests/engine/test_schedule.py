@@ -126,17 +126,28 @@ def test_separate_capacities_continue_from_the_joint_end() -> None:
     lines = separate_schedules(settings, ["low", "high"], joint_schedule(settings))
     assert {name: line.steps for name, line in lines.items()} == {"low": 7, "high": 9}
     assert lines["high"].at(8).weights == {"low": 0.0, "high": 1.0}
-    assert not lines["low"].moves_all()
 
 
 @pytest.mark.parametrize(
-    ("stage", "moves_all"),
+    ("stages", "leaves_alone"),
     [
-        ({"weights": HALF}, True),
-        ({"weights": HALF, "trainable": ["shared"]}, False),
-        ({"weights": HALF, "learning_rate": {"parts": {"high": 2.0}}}, False),
-        ({"weights": {"low": [0.5, 0.0], "high": [0.5, 1.0]}}, False),
+        ([{"steps": 2, "weights": HALF}], False),
+        ([{"steps": 2, "weights": HALF, "trainable": ["shared"]}], True),
+        ([{"steps": 2, "weights": {"low": [0.5, 0.0], "high": [0.5, 1.0]}}], True),
+        ([{"steps": 2, "weights": HALF}, {"separate": {"low": 2}}], True),
     ],
 )
-def test_whether_all_parameters_move(stage: dict[str, Any], moves_all: bool) -> None:
-    assert schedule({"steps": 2, **stage}).moves_all() == moves_all
+def test_whether_some_step_leaves_parameters_alone(
+    stages: list[dict[str, Any]], leaves_alone: bool
+) -> None:
+    assert config(*stages).leaves_alone == leaves_alone
+
+
+def test_where_a_ramp_is_0_it_trains_nothing() -> None:
+    up_and_down = schedule(
+        {"steps": 4, "weights": {"low": [1.0, 0.5], "high": [0.0, 0.5]}},
+        {"steps": 3, "weights": {"low": [0.5, 1.0], "high": [0.5, 0.0]}},
+    )
+    counts = [up_and_down.trained_steps(["high"], "high", step) for step in range(8)]
+    assert counts == [0, 0, 1, 2, 3, 4, 5, 5]
+    assert [up_and_down.trained_steps(["low"], "low", step) for step in range(8)] == list(range(8))

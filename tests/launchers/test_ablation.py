@@ -162,6 +162,16 @@ def test_a_mistake_is_one_line_and_starts_nothing(
     assert not (table.parent / "out").exists()
 
 
+def test_a_mistake_in_an_arm_that_is_not_asked_for_is_known_before_it_starts(table: Path) -> None:
+    values = yaml.safe_load(table.read_text())
+    values["arms"]["other"] = {"recipe": "recipe.yaml", "set": {"model.d_model": 0}}
+    table.write_text(yaml.safe_dump(values))
+    result = call(*command(table, "--arms", "high_alone"))
+    assert result.returncode == 1
+    assert "model.d_model: input should be greater than 0" in result.stderr
+    assert not (table.parent / "out").exists()
+
+
 def test_an_output_that_cannot_be_written_is_one_line(table: Path) -> None:
     (table.parent / "out").write_text("")
     result = call(*command(table))

@@ -6,10 +6,14 @@ from tsjt_ds.config.deepspeed import DeepSpeedConfig
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.errors import UserError
 
+FORGETFUL = ("ASGD", "Adadelta", "Adafactor", "NAdam", "RAdam", "RMSprop")
+"""Optimizers with running means, or a correction of bias, that nothing holds still."""
+
 
 def check_execution(recipe: Recipe, config: DeepSpeedConfig) -> None:
-    """Refuse diagnostics without whole gradients, ZeRO 3 over ranks that compute apart, means of
-    more checkpoints than are kept, and a scheduler that is done before the training.
+    """Refuse diagnostics without whole gradients, ZeRO 3 over ranks that compute apart, optimizers
+    that cannot leave a part of the model alone, means of more checkpoints than are kept, and a
+    scheduler that is done before the training.
 
     Raises:
         UserError: one line for each mistake.
@@ -17,6 +21,7 @@ def check_execution(recipe: Recipe, config: DeepSpeedConfig) -> None:
     mistakes = [
         *_diagnostics(recipe, config),
         *_supervision(recipe, config),
+        *_optimizer(recipe, config),
         *_average(recipe, config),
         *_scheduler(recipe, config),
     ]
@@ -47,6 +52,24 @@ def _supervision(recipe: Recipe, config: DeepSpeedConfig) -> Iterator[str]:
                     f"stage {stage.name!r} supervises {name!r} on {share:g} of the micro-batches, "
                     "which ZeRO-3 cannot skip (set zero_optimization.stage to 2 or less)"
                 )
+
+
+def _optimizer(recipe: Recipe, config: DeepSpeedConfig) -> Iterator[str]:
+    """What rests must keep its optimizer state, and has a count of steps of its own."""
+    if not recipe.schedule.leaves_alone:
+        return
+    name = config.raw["optimizer"]["type"]
+    if name in FORGETFUL:
+        yield (
+            f"optimizer.type: {name} forgets its state of what a stage leaves alone (take AdamW, "
+            "or train all of the model in every stage)"
+        )
+    offload = config.raw.get("zero_optimization", {}).get("offload_optimizer") or {}
+    if offload.get("device") == "nvme":
+        yield (
+            "zero_optimization.offload_optimizer.device: nvme keeps stale gradients of what a "
+            "stage leaves alone (take cpu, or train all of the model in every stage)"
+        )
 
 
 def _average(recipe: Recipe, config: DeepSpeedConfig) -> Iterator[str]:

@@ -152,6 +152,12 @@ class StageConfig(Section):
             missing = "steps" if self.steps is None else "weights"
             raise ValueError(f"stage {self.name!r} has no {missing} (add it)")
         self._check_cooldown()
+        ramps = [*self.weights.values(), *(term.weight for term in self.consistency)]
+        if self.steps == 1 and any(first != last for first, last in map(at_ends, ramps)):
+            raise ValueError(
+                f"stage {self.name!r} has one step and a weight that changes along it (give it "
+                "more steps, or the weight one value)"
+            )
         pairs = [(term.teacher, term.student) for term in self.consistency]
         for teacher, student in pairs:
             if pairs.count((teacher, student)) > 1:
@@ -175,10 +181,12 @@ class StageConfig(Section):
                 "ends (let the next stage cool down)"
             )
         rates = self.learning_rate.warmup_steps + cooldown
-        steps = min(self.separate.values(), default=self.steps or 0)
+        shortest = min(self.separate, key=lambda name: self.separate[name], default="")
+        steps = self.separate.get(shortest, self.steps or 0)
         if cooldown and rates > steps:
+            whose = f" for {shortest!r}" if shortest else ""
             raise ValueError(
-                f"stage {self.name!r} has {steps} steps, too few for {rates} of warm-up and "
+                f"stage {self.name!r} has {steps} steps{whose}, too few for {rates} of warm-up and "
                 "cooldown (make these fewer)"
             )
 
@@ -226,6 +234,14 @@ class ScheduleConfig(Section):
     def separate_stage(self) -> StageConfig | None:
         """The stage in which each capacity trains alone, if there is one."""
         return self.stages[-1] if self.stages[-1].separate else None
+
+    @property
+    def leaves_alone(self) -> bool:
+        """Whether some step trains only a part of the model."""
+        return self.separate_stage is not None or any(
+            stage.trainable or any(0.0 in at_ends(weight) for weight in stage.weights.values())
+            for stage in self.stages
+        )
 
     @property
     def steps(self) -> int:

@@ -71,6 +71,10 @@ class BestTracker:
             self._courses[name] = course.after(Best(step, nll), min_delta, self.keep)
         return step in self.protected_steps()
 
+    def forget(self, figure: str) -> None:
+        """Begin anew with a figure that means something else from now on."""
+        self._courses.pop(figure, None)
+
     def bests(self) -> dict[str, Best]:
         """The best of each figure that has one."""
         return {name: course.leaders[0] for name, course in self._courses.items() if course.leaders}
@@ -96,9 +100,7 @@ class BestTracker:
         """A tracker that goes on from :meth:`state`."""
         tracker = cls(keep)
         for name, kept in state.items():
-            # Checkpoints of version 0.1 hold the best alone.
-            leaders = kept["leaders"] if "leaders" in kept else filter(None, [kept["best"]])
-            bests = tuple(Best(**best) for best in leaders)[:keep]
+            bests = tuple(Best(**best) for best in kept["leaders"])[:keep]
             plateau = kept["plateau"] if bests else math.inf
             tracker._courses[name] = _Course(bests, plateau, kept["since"])
         return tracker

@@ -309,6 +309,9 @@ class PlainEngine(Engine):
         if len(untrained) == len(parameters):
             # A backward pass needs something to go to.
             parameters[0].requires_grad_(True)
+        for flat in self.deepspeed.optimizer.fp32_partitioned_groups_flat:
+            if flat.grad is not None:  # With offload_optimizer it is kept from step to step.
+                flat.grad.zero_()
 
     def _must_reduce_at_end(self) -> bool:
         """Whether to reduce gradients once a step, after all micro-batches.

@@ -45,10 +45,10 @@ class JointLossHook:
                 _hold_still(group)
 
     def on_step_end(self, engine: Engine, step: int, result: StepResult) -> None:
-        """Put back what was overridden, unless a scheduler just set it."""
+        """Put back what was overridden: whatever is still the very object that was set."""
         for group in engine.parameter_groups:
             for key, (scheduled, overriding) in group.pop(_OVERRIDDEN, {}).items():
-                if group[key] == overriding:
+                if group[key] is overriding:
                     group[key] = scheduled
 
     def _context(self, engine: Engine, step: int, stage: StageAt) -> StepContext:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tsjt_ds.config.model import MEAN
 from tsjt_ds.engine.best import BestTracker
 from tsjt_ds.engine.bleu import BLEU, BackgroundBleu, drop_bleu_after
 from tsjt_ds.engine.checkpoint import Checkpointer
@@ -175,6 +176,8 @@ class Line:
             self.checkpointer.grow(path, stages[index].grow, self._trained_before(index))
             self.setup.say(f"stage {stages[index].name} grows {', '.join(stages[index].grow)}")
         self.guard.forget_all_but(stages[index - 1].computed)
+        if self._trained_before(index + 1) != self._trained_before(index):
+            self.best.forget(MEAN)  # It will be a mean over more capacities.
         self.entered, self.best_of_stage = index, BestTracker()
 
     def best_checkpoint(self, figure: str) -> Path:
@@ -317,7 +320,7 @@ class Line:
     def _restore(self, state: dict[str, Any]) -> None:
         """Take up what :meth:`_state` gave."""
         self.schedule.ends = list(state["ends"])
-        self.schedule.given_up = [(first, after) for first, after in state.get("given_up", [])]
+        self.schedule.given_up = [(first, after) for first, after in state["given_up"]]
         self.entered = state["entered"]
         self.best = BestTracker.from_state(state["best"], self.best.keep)
         self.best_of_stage = BestTracker.from_state(state["best_of_stage"])
@@ -326,8 +329,8 @@ class Line:
     def _count_on(self, state: dict[str, Any]) -> None:
         """Go on through the data, and in counting, from a checkpoint of this or another line."""
         self.setup.meter.totals = Totals(**state["totals"])
-        self.setup.data.passed_over = state.get("passed_over", 0)
-        self.guard.restore(state.get("losses", {}))
+        self.setup.data.passed_over = state["passed_over"]
+        self.guard.restore(state["losses"])
 
     def _open_records(self, step: int) -> None:
         """Make this line's hooks the engine's, and drop what was recorded of steps to be redone."""

@@ -26,12 +26,17 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 """From file systems without ``flock``, as some that clusters share are mounted."""
 
 
-def training_identity(recipe: Recipe, with_schedule: bool = True) -> dict[str, Any]:
+def training_identity(
+    recipe: Recipe, with_schedule: bool = True, with_defaults: bool = True
+) -> dict[str, Any]:
     """The part of a recipe that decides the trained weights, flattened to ``key.path: value``."""
-    values = recipe.model_dump(exclude=NOT_IDENTITY | (set() if with_schedule else {"schedule"}))
+    values = recipe.model_dump(
+        exclude=NOT_IDENTITY | (set() if with_schedule else {"schedule"}),
+        exclude_defaults=not with_defaults,
+    )
     # Checkpoints know their data by its fingerprint.
     for key in ("prepared", "train", "dev", "test"):
-        del values["data"][key]
+        values["data"].pop(key, None)
     return dict(_flatten(values))
 
 

@@ -213,16 +213,12 @@ class Schedule:
             start, after = self.start_of(index), min(self.end_of(index), end)
             trained = Trained(stage.trained, frozenset(stage.trainable))
             if start < after and trained.includes(owners, part):
-                yield start, after
-
-    def moves_all(self) -> bool:
-        """Whether every parameter is trained at every step, at one learning rate."""
-        return not any(
-            stage.trainable
-            or stage.learning_rate.parts
-            or any(0.0 in at_ends(weight) for weight in stage.weights.values())
-            for stage in self.stages
-        )
+                # At the end where a ramp is 0 nothing is trained.
+                first, last = (
+                    self.at(step).trained.includes(owners, part) for step in (start, after - 1)
+                )
+                start += not first
+                yield start, max(start, after - (not last))
 
 
 def joint_schedule(config: ScheduleConfig) -> Schedule:

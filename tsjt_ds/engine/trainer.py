@@ -52,9 +52,16 @@ class Trainer:
             meter=Meter(recipe, teacher.row_flops if teacher else 0.0),
             stop=StopRequest(world, recipe.run_path),
             watchdog=Watchdog(world, recipe.run_path, config.tsjt.hang_timeout),
+            # Without defaults, so that a key that a later version adds makes no other training of
+            # one that does not name it. (A default that changes goes unnoticed.)
             identity={
-                "recipe": _digest(training_identity(recipe, with_schedule=False)),
-                "schedule": [_digest(stage.model_dump()) for stage in recipe.schedule.stages],
+                "recipe": _digest(
+                    training_identity(recipe, with_schedule=False, with_defaults=False)
+                ),
+                "schedule": [
+                    _digest(stage.model_dump(exclude_defaults=True))
+                    for stage in recipe.schedule.stages
+                ],
                 "data": prepared.fingerprint,
                 "train_batch_size": config.rows_per_step,
                 "optimizer.type": config.raw["optimizer"]["type"],
@@ -134,7 +141,9 @@ class Trainer:
 
     def _build_engine(self) -> Engine:
         schedule = self.recipe.schedule
-        in_groups = schedule.separate_stage is not None or not self.joint.moves_all()
+        in_groups = schedule.leaves_alone or any(
+            stage.learning_rate.parts for stage in schedule.stages
+        )
         return build_engine(Composite(self.recipe), self.world, self.config, in_groups)
 
     def _batches(self, plan: Plan, prepared: PreparedData) -> MicroBatches:

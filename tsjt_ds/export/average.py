@@ -187,10 +187,13 @@ class Averager:
         return trained | ({alone} if (alone := capacity_of(self.line)) else set())
 
     def _dev_figures(self) -> dict[int, float]:
-        """Nats a token by step."""
+        """Nats a token by step; no mean over fewer capacities than the last."""
         figures = {}
-        for record in read_records(self.line / "validation.jsonl"):
+        records = list(read_records(self.line / "validation.jsonl"))
+        for record in records:
             mean = record["mean"]
+            if not self.capacity and mean.keys() != records[-1]["mean"].keys():
+                continue
             nll = mean.get(self.capacity) if self.capacity else fmean(mean.values())
             if nll is not None and math.isfinite(nll):
                 figures[record["step"]] = nll

@@ -144,7 +144,7 @@ class Head:
         # As strong beside a capacity's loss as where it is trained alone.
         weight = sum(context.weights[c] for c in sparse) / len(sparse)
         # Wherever another of them is computed, the one of the largest share is, too.
-        capacity = min(sparse, key=context.objective_scale)
+        capacity = max(sparse, key=context.share)
         tokens = streams.batch.is_target_BT.sum()
         return (
             streams.auxiliary * (weight * _relative_scale(context, capacity)),
@@ -162,14 +162,15 @@ class Head:
 def _token_scale(context: StepContext) -> float:
     """From a sum over a micro-batch's tokens to its part of the step's mean.
 
-    It is left out of the tokens' weights, lest fp16 rounds their gradients to 0.
+    DeepSpeed takes the mean over micro-batches; this makes of it a mean over tokens. It is left out
+    of the tokens' weights, lest fp16 rounds their gradients to 0.
     """
     return len(context.active) / context.target_tokens
 
 
 def _relative_scale(context: StepContext, *capacities: str) -> float:
     """What makes up for micro-batches that do not compute ``capacities``: 1 / share."""
-    return context.objective_scale(*capacities) / _token_scale(context)
+    return 1.0 / context.share(*capacities)
 
 
 def _computed(term: ConsistencyTerm) -> list[str]:

@@ -68,14 +68,9 @@ class StepContext:
         terms = (term for term in self.consistency if term.teacher == TEACHER and term.weight)
         return any(term.student in active for term in terms)
 
-    def objective_scale(self, *capacities: str) -> float:
-        """From a micro-batch's sum of token losses to its part of the objective, without weight.
-
-        DeepSpeed takes the mean over micro-batches; the scale makes of that a mean over tokens.
-        """
-        shares = self.shares or {}
-        share = min(shares.get(name, 1.0) for name in capacities)
-        return len(self.active) / (self.target_tokens * share)
+    def share(self, *capacities: str) -> float:
+        """Share of the micro-batches that train all of ``capacities``."""
+        return min((self.shares or {}).get(name, 1.0) for name in capacities)
 
     def report_scale(self, *capacities: str) -> float:
         """From a micro-batch's sum of token losses to its part of the step's reported mean.

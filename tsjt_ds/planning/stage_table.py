@@ -163,16 +163,13 @@ def _active_counts(
 
 
 def _change_points(schedule: Schedule) -> list[int]:
-    """The steps at which a stage starts, its warm-up is over, its cooldown begins, and what changes
-    along it has come to its end."""
+    """Where a stage starts, and where its rate or its weights change course."""
     points = set()
     for index, stage in enumerate(schedule.stages):
         start, end = schedule.start_of(index), schedule.end_of(index)
         points |= {start, min(start + stage.learning_rate.warmup_steps, end - 1)}
         ramps = [*stage.weights.values(), *(term.weight for term in stage.consistency)]
         cooldown = stage.learning_rate.cooldown_steps
-        if cooldown:
-            points |= {end - 1 - cooldown, end - 1}
-        if any(first != last for first, last in map(at_ends, ramps)):
-            points.add(end - 1)
+        if cooldown or any(first != last for first, last in map(at_ends, ramps)):
+            points |= {max(start, end - 1 - cooldown), end - 1}
     return sorted(points)
