@@ -48,8 +48,9 @@ LONGER = (
     "extended_longer_experts",
     "low_then_high",
     "shallow_turns",
+    "relay_longer",
 )
-"""Arms that train low first, for long. They are no dearer than is asked, and longer."""
+"""Arms that train low first. They are no dearer than is asked, and longer."""
 CONTROLS = ("low_longer",)
 """Arms that take a capacity further, alone."""
 
@@ -64,8 +65,7 @@ def test_every_shipped_arm_is_a_valid_recipe_of_equal_steps(
     if arm in LONGER:
         first = recipe.schedule.joint_stages[0]
         assert first.weighed == {"low"}
-        assert first.steps is not None
-        assert first.steps > steps * 9 / 10
+        assert max(length(recipe, capacity) for capacity in capacities) > steps
         cost = RowCost(recipe, None)
         apart = sum(steps * cost.alone(capacity) for capacity in capacities)
         joint = joint_schedule(recipe.schedule)
