@@ -48,6 +48,7 @@ LONGER = (
     "extended_longer_experts",
     "low_then_high",
     "shallow_turns",
+    "shallow_grown_consistent",
     "relay_longer",
 )
 """Arms that train low first. They are no dearer than is asked, and longer."""
