@@ -7,7 +7,7 @@ CPU := DS_ACCELERATOR=cpu OMP_NUM_THREADS=1
 RECIPE := recipes/quickstart.yaml
 CONFIG := ds_configs/cpu_pipeline2.json
 RUN := runs/quickstart
-# Overrides for the recipe, as in `make quickstart SET="--set schedule.stages.0.steps=100"`.
+# Overrides for the recipe, as in `make quickstart SET="--set schedule.stages.0.steps=1000"`.
 SET :=
 # As in `make ablation SIZE=gpu ARGS="--data corpora/lo10 --seeds 1,2,3"`.
 TABLE := recipes/lo10/ablation.yaml

@@ -29,3 +29,11 @@ def _keys(value: Any, path: str = "") -> Iterator[str]:
         for key, inner in value.items():
             yield f"{path}.{key}"
             yield from _keys(inner, f"{path}.{key}")
+
+
+def test_the_recipe_in_the_readme_loads(tmp_path: Path) -> None:
+    text = (RECIPES.parent / "README.md").read_text(encoding="utf-8")
+    block = next(part for part in text.split("```yaml\n")[1:] if part.startswith("# recipes/mine"))
+    (tmp_path / "mine.yaml").write_text(block.split("```")[0])
+    recipe = load_recipe(tmp_path / "mine.yaml")
+    assert set(recipe.model.capacities) == {"low", "high"}

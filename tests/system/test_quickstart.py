@@ -14,7 +14,9 @@ SMALLER = (
     "model.d_model=32",
     "model.ffn_dim=64",
     "schedule.stages.0.steps=25",
+    "schedule.stages.0.learning_rate.cooldown_steps=3",
     "schedule.stages.1.steps=15",
+    "schedule.stages.1.learning_rate.cooldown_steps=3",
     "evaluation.max_segments=20",
 )
 
