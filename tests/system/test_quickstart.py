@@ -15,8 +15,9 @@ SMALLER = (
     "model.ffn_dim=64",
     "schedule.stages.0.steps=25",
     "schedule.stages.0.learning_rate.cooldown_steps=3",
-    "schedule.stages.1.steps=15",
-    "schedule.stages.1.learning_rate.cooldown_steps=3",
+    "schedule.stages.1.steps=5",
+    "schedule.stages.2.separate.high=10",
+    "schedule.stages.2.learning_rate.cooldown_steps=3",
     "evaluation.max_segments=20",
 )
 
@@ -46,7 +47,7 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_it_ends_with_a_table_of_both_capacities(quickstart: tuple[Path, str]) -> None:
     directory, printed = quickstart
     assert "pipeline 2 × tensor 1 × data 1 on cpu" in printed
-    assert "step 40/40 high |" in printed
+    assert "step 40/40 apart |" in printed
     for part in ("en-cs", "en-de", "en-et", "en-fi", "en-tr", "low", "high", "BLEU", "chrF"):
         assert part in printed.rsplit("checkpoint step-", 1)[1]
     losses = [line["losses"] for line in metrics(directory / "run")]
