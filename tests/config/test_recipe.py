@@ -155,6 +155,27 @@ STAGE = {"name": "joint", "steps": 5, "weights": {"low": 0.5, "high": 0.5}}
             "stage 'joint' has 5 steps, too few for 6 of warm-up and cooldown",
         ),
         (
+            {
+                "schedule__stages": [
+                    STAGE,
+                    {
+                        "name": "apart",
+                        "separate": {"low": 9, "high": 3},
+                        "learning_rate": {"cooldown_steps": 4},
+                    },
+                ]
+            },
+            "stage 'apart' has 3 steps for 'high', too few for 4 of warm-up and cooldown",
+        ),
+        (
+            {
+                "schedule__stages": [
+                    {**STAGE, "steps": 1, "weights": {"low": [1, 0], "high": [0, 1]}}
+                ]
+            },
+            "stage 'joint' has one step and a weight that changes along it",
+        ),
+        (
             {"schedule__stages": [{**STAGE, "until": {}, "learning_rate": {"cooldown_steps": 1}}]},
             "stage 'joint' has until and a cooldown, which must know where the stage ends",
         ),
