@@ -21,6 +21,7 @@ from tsjt_ds.engine.run_directory import (
     check_run_directory,
     lock_run_directory,
     record_start,
+    training_identity,
 )
 from tsjt_ds.errors import UserError
 
@@ -119,3 +120,14 @@ def test_later_checkpoints_make_way(tmp_path: Path) -> None:
     delete_older(tmp_path, keep=1)
     assert complete_checkpoints(tmp_path) == [checkpoint_path(tmp_path, 300)]
     assert all(path.exists() for path in aside)
+
+
+def test_a_key_at_its_default_makes_no_other_training() -> None:
+    """So that a key of a later version leaves checkpoints of before what they are."""
+    values = tiny_recipe().model_dump()
+    usual = Recipe.model_validate({**values, "seed": Recipe.model_fields["seed"].default})
+    other = Recipe.model_validate({**values, "seed": usual.seed + 1})
+    identities = [training_identity(recipe, with_defaults=False) for recipe in (usual, other)]
+    assert "seed" not in identities[0]
+    assert identities[1] == identities[0] | {"seed": other.seed}
+    assert training_identity(usual)["seed"] == usual.seed
