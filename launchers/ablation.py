@@ -89,29 +89,23 @@ def run_table(args: argparse.Namespace) -> int:
         check_name("arm", arm, plan.table.arms)
     seeds = _seeds(args.seeds)
     tasks = plan.tasks(arms, seeds)
-    # All mistakes in the table are known before the first task, those of other arms too: what is
-    # finished of them is compared at the end.
-    everything = plan.tasks(list(plan.table.arms), seeds)
+    # All mistakes in the arms asked for are known before the first task.
     recipes = {
         plan.run_path(arm, seed).name: plan.recipe(arm, seed)
         for seed in seeds
         for arm in plan.table.with_needed(arms)
     }
     notes = Notes(plan.directory / "tasks")
-    status = 0 if args.status else run_tasks(plan, tasks, everything, notes, args)
+    status = 0 if args.status else run_tasks(plan, tasks, notes, args)
     print(status_table(tasks, notes, plan.directory, recipes))
     return status
 
 
-def run_tasks(
-    plan: AblationPlan,
-    tasks: list[Task],
-    everything: list[Task],
-    notes: Notes,
-    args: argparse.Namespace,
-) -> int:
+def run_tasks(plan: AblationPlan, tasks: list[Task], notes: Notes, args: argparse.Namespace) -> int:
     """Run what is not finished, then compare all arms that are, those of earlier calls included;
     returns the exit status."""
+    # Before the first task, so that a mistake in any arm is known by then.
+    everything = plan.tasks(list(plan.table.arms), _seeds(args.seeds))
     deadline = time.monotonic() + args.time_limit if args.time_limit else math.inf
     options = (notes, plan.directory, args.jobs, {"OMP_NUM_THREADS": str(plan.threads)})
     runner = TaskRunner(tasks, *options, deadline, say=_say)

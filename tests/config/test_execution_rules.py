@@ -7,6 +7,7 @@ import torch
 
 from tests.engine.training import deepspeed_config
 from tests.tiny import tiny_recipe
+from tsjt_ds.config.deepspeed import DeepSpeedConfig
 from tsjt_ds.config.execution_rules import check_execution
 from tsjt_ds.config.recipe import Recipe
 from tsjt_ds.errors import UserError
@@ -33,6 +34,16 @@ SEPARATE = {
 }
 
 
+def expect(message: str | None, recipe: Recipe, config: DeepSpeedConfig) -> None:
+    """What check_execution says begins so; None: it says nothing."""
+    if message is None:
+        check_execution(recipe, config)
+        return
+    with pytest.raises(UserError) as error:
+        check_execution(recipe, config)
+    assert str(error.value).startswith(message)
+
+
 @pytest.mark.parametrize(
     ("keys", "raw", "message"),
     [
@@ -47,12 +58,7 @@ def test_what_forgets_or_keeps_too_much_is_refused_where_a_part_rests(
 ) -> None:
     config = deepspeed_config(World(Layout(), 0, torch.device("cpu")), **raw)
     recipe = Recipe.model_validate(tiny_recipe().model_dump() | keys)
-    if message is None:
-        check_execution(recipe, config)
-        return
-    with pytest.raises(UserError) as error:
-        check_execution(recipe, config)
-    assert str(error.value).startswith(message)
+    expect(message, recipe, config)
 
 
 @pytest.mark.parametrize(
@@ -76,12 +82,7 @@ def test_what_does_not_go_together_is_refused(
     world = World(layout, 0, torch.device("cpu"))
     config = deepspeed_config(world, zero_optimization={"stage": zero})
     recipe = Recipe.model_validate(tiny_recipe().model_dump() | keys)
-    if message is None:
-        check_execution(recipe, config)
-        return
-    with pytest.raises(UserError) as error:
-        check_execution(recipe, config)
-    assert str(error.value).startswith(message)
+    expect(message, recipe, config)
 
 
 @pytest.mark.parametrize("name", ["WarmupDecayLR", "WarmupCosineLR"])

@@ -99,8 +99,9 @@ def states_around_second_stage(
     world: World, recipe: Recipe, zero: int, raw: dict[str, Any]
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, Tensor]]]:
     """Of each parameter, its weight and optimizer state before and after that stage."""
-    section = {"stage": zero, "reduce_bucket_size": 10**6} | raw.pop("zero_optimization", {})
-    engine = make_engine(world, recipe, owner_groups=True, zero_optimization=section, **raw)
+    section = {"stage": zero, "reduce_bucket_size": 10**6, **raw.get("zero_optimization", {})}
+    raw = {**raw, "zero_optimization": section}
+    engine = make_engine(world, recipe, owner_groups=True, **raw)
     master = MasterState(engine.deepspeed.optimizer)
 
     def states() -> dict[str, dict[str, Tensor]]:

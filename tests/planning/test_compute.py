@@ -50,7 +50,8 @@ def executed(recipe: Recipe, schedule: Schedule) -> float:
     ids=["all", "shares", "ramps", "alone", "consistency", "frozen"],
 )
 def test_flops_are_those_of_the_executed_micro_batches(stage: dict[str, Any]) -> None:
-    recipe = recipe_of({"steps": 4, **stage}, {"steps": 3, **stage}, {"steps": 2, **stage})
+    single = {"steps": 1, "weights": JOINT}
+    recipe = recipe_of({"steps": 4, **stage}, single, {"steps": 2, **stage})
     schedule = joint_schedule(recipe.schedule)
     cost = RowCost(recipe, None)
     assert cost.of_schedule(schedule) == pytest.approx(executed(recipe, schedule), rel=1e-12)

@@ -121,6 +121,12 @@ class StageConfig(Section):
         return [term for term in self.consistency if any(at_ends(term.weight))]
 
     @property
+    def has_ramps(self) -> bool:
+        """Whether some weight changes along the stage."""
+        ramps = [*self.weights.values(), *(term.weight for term in self.consistency)]
+        return any(first != last for first, last in map(at_ends, ramps))
+
+    @property
     def computed(self) -> frozenset[str]:
         """The capacities that some step of the stage computes."""
         return computed_by(self.weighed, self.terms)
@@ -152,8 +158,7 @@ class StageConfig(Section):
             missing = "steps" if self.steps is None else "weights"
             raise ValueError(f"stage {self.name!r} has no {missing} (add it)")
         self._check_cooldown()
-        ramps = [*self.weights.values(), *(term.weight for term in self.consistency)]
-        if self.steps == 1 and any(first != last for first, last in map(at_ends, ramps)):
+        if self.steps == 1 and self.has_ramps:
             raise ValueError(
                 f"stage {self.name!r} has one step and a weight that changes along it (give it "
                 "more steps, or the weight one value)"

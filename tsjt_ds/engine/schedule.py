@@ -212,13 +212,15 @@ class Schedule:
         for index, stage in enumerate(self.stages):
             start, after = self.start_of(index), min(self.end_of(index), end)
             trained = Trained(stage.trained, frozenset(stage.trainable))
-            if start < after and trained.includes(owners, part):
-                # At the end where a ramp is 0 nothing is trained.
+            if start >= after or not trained.includes(owners, part):
+                continue
+            if stage.has_ramps:  # Where one is 0, at an end, nothing is trained.
                 first, last = (
                     self.at(step).trained.includes(owners, part) for step in (start, after - 1)
                 )
                 start += not first
-                yield start, max(start, after - (not last))
+                after = max(start, after - (not last))
+            yield start, after
 
 
 def joint_schedule(config: ScheduleConfig) -> Schedule:

@@ -188,16 +188,16 @@ class Averager:
 
     def _dev_figures(self) -> dict[int, float]:
         """Nats a token by step; no mean over fewer capacities than the last."""
-        figures = {}
         records = list(read_records(self.line / "validation.jsonl"))
-        for record in records:
-            mean = record["mean"]
-            if not self.capacity and mean.keys() != records[-1]["mean"].keys():
-                continue
-            nll = mean.get(self.capacity) if self.capacity else fmean(mean.values())
-            if nll is not None and math.isfinite(nll):
-                figures[record["step"]] = nll
-        return figures
+        if not records:
+            return {}
+        meant = {self.capacity} if self.capacity else set(records[-1]["mean"])
+        figures = {
+            record["step"]: fmean(record["mean"][name] for name in meant)
+            for record in records
+            if meant <= record["mean"].keys()
+        }
+        return {step: nll for step, nll in figures.items() if math.isfinite(nll)}
 
     def _what_there_is(self) -> str:
         steps = ", ".join(str(one.step) for one in self.there)

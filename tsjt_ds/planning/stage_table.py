@@ -168,8 +168,7 @@ def _change_points(schedule: Schedule) -> list[int]:
     for index, stage in enumerate(schedule.stages):
         start, end = schedule.start_of(index), schedule.end_of(index)
         points |= {start, min(start + stage.learning_rate.warmup_steps, end - 1)}
-        ramps = [*stage.weights.values(), *(term.weight for term in stage.consistency)]
         cooldown = stage.learning_rate.cooldown_steps
-        if cooldown or any(first != last for first, last in map(at_ends, ramps)):
+        if cooldown or stage.has_ramps:
             points |= {max(start, end - 1 - cooldown), end - 1}
     return sorted(points)
