@@ -178,6 +178,11 @@ def test_compute_and_layout(directory: Path, capsys: pytest.CaptureFixture[str])
     assert flops(text, "high") == pytest.approx(high * 10 / 40, rel=1e-3)
     of_a_row = plan(capsys)
     assert flops(of_a_row, "this run") == pytest.approx(here / 16, rel=1e-3)
+    # Apart, all of a capacity's steps cost the same.
+    shorter = plan(capsys, "ds.json", "--apart-steps", "7")
+    assert cells(shorter, "low apart")[0] == cells(shorter, "high apart")[0] == "7"
+    assert flops(shorter, "all apart") == pytest.approx(low * 7 / 35 + high * 7 / 40, rel=1e-3)
+    assert flops(shorter, "this run") == pytest.approx(here, rel=1e-3)
 
 
 def test_epochs_and_tokens(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:

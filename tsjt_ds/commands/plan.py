@@ -10,6 +10,7 @@ from tsjt_ds.config.overrides import add_set_option
 EXAMPLES = """examples:
   tsjt plan recipes/quickstart.yaml
   tsjt plan recipes/quickstart.yaml ds_configs/cpu.json --steps
+  tsjt plan recipes/quickstart.yaml --apart-steps 2200
   tsjt plan recipes/quickstart.yaml ds_configs/cpu_pipeline2.json --processes 4 \\
     --set schedule.stages.0.steps=1000 --set deepspeed.train_micro_batch_size_per_gpu=16
   tsjt plan recipes/scaling/composite_3b.yaml recipes/scaling/gpu64.json --processes 64 \\
@@ -50,6 +51,13 @@ def add_parser(subparsers: Any) -> None:
         metavar="FILE",
         help="description of the cluster (YAML, see clusters/): predicts step time and tokens/s",
     )
+    parser.add_argument(
+        "--apart-steps",
+        type=positive,
+        metavar="N",
+        help="compare the compute with that of training each capacity apart for N steps (default: "
+        "for as many as it has here)",
+    )
     parser.add_argument("--steps", action="store_true", help="show every step of the schedule")
     parser.set_defaults(run=run)
 
@@ -69,4 +77,4 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--cluster: needs a DeepSpeed file (name one after the recipe)")
     cluster = load_cluster(args.cluster) if args.cluster is not None else None
     checked = check(args.recipe, args.config, args.overrides, args.processes)
-    print(plan_text(checked, every_step=args.steps, cluster=cluster), end="")
+    print(plan_text(checked, args.steps, cluster, args.apart_steps), end="")

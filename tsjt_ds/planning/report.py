@@ -16,8 +16,17 @@ from tsjt_ds.planning.units import si
 from tsjt_ds.text_table import align
 
 
-def plan_text(checked: Checked, every_step: bool, cluster: Cluster | None = None) -> str:
+def plan_text(
+    checked: Checked,
+    every_step: bool,
+    cluster: Cluster | None = None,
+    apart_steps: int | None = None,
+) -> str:
     """All that is known before the run; speed is predicted for a cluster.
+
+    Args:
+        apart_steps: of each capacity trained apart, with which this run's compute is compared;
+            None: as many as the capacity has here.
 
     Raises:
         UserError: the prepared data is damaged.
@@ -31,7 +40,7 @@ def plan_text(checked: Checked, every_step: bool, cluster: Cluster | None = None
         align(stage_rows(lines, list(recipe.model.capacities)) + _stage_costs(lines, cost, config)),
         align(step_rows(lines, list(recipe.model.capacities), micro_batches, every_step)),
         _parameters(recipe),
-        _compute(recipe, lines, cost, config),
+        _compute(recipe, lines, cost, config, apart_steps),
     ]
     row_tokens = float(recipe.data.row_target_tokens)
     if checked.prepared is not None:
@@ -98,13 +107,18 @@ def _parameters(recipe: Recipe) -> str:
 
 
 def _compute(
-    recipe: Recipe, lines: list[Line], cost: RowCost, config: DeepSpeedConfig | None
+    recipe: Recipe,
+    lines: list[Line],
+    cost: RowCost,
+    config: DeepSpeedConfig | None,
+    apart_steps: int | None,
 ) -> str:
-    """FLOPs of each line, beside those of training each capacity apart for the same steps."""
+    """FLOPs of each line, beside those of training each capacity apart."""
     rows_per_step = config.rows_per_step if config else 1
     here = {line.name: rows_per_step * cost.of_schedule(line.schedule) for line in lines}
     steps = {
-        name: recipe.schedule.steps + _own_steps(recipe, name) for name in recipe.model.capacities
+        name: apart_steps or recipe.schedule.steps + _own_steps(recipe, name)
+        for name in recipe.model.capacities
     }
     apart = {name: rows_per_step * cost.alone(name) * count for name, count in steps.items()}
     total, total_apart = sum(here.values()), sum(apart.values())
@@ -116,7 +130,10 @@ def _compute(
     table.append(["this run", "", si(total)])
     table += [[f"{name} apart", f"{steps[name]:,}", si(flops)] for name, flops in apart.items()]
     table.append(["all apart", "", si(total_apart)])
-    return f"{align(table)}\nthis run takes {total / total_apart:.2f} of the compute of all apart"
+    share = f"this run takes {total / total_apart:.2f} of the compute of all apart"
+    if apart_steps is None:
+        share += " for as many steps (--apart-steps N: for N)"
+    return f"{align(table)}\n{share}"
 
 
 def _own_steps(recipe: Recipe, capacity: str) -> int:
