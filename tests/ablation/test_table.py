@@ -47,6 +47,7 @@ LONGER = (
     "turns_experts",
     "extended_longer_experts",
     "low_then_high",
+    "low_longer_then_high",
 )
 """Arms that train low to its end first. They are no dearer than is asked, and longer."""
 LONGER_TOGETHER = ("relay_longer", "shallow_turns", "shallow_grown_consistent")
