@@ -101,7 +101,10 @@ def test_arms_of_a_size_differ_in_model_and_schedule_alone(size: str) -> None:
 
 
 def test_the_quickstarts_arms_are_its_recipe_with_other_schedules() -> None:
-    sizes = load_recipe(QUICKSTART.with_name("quickstart.yaml")).model.capacities
+    quickstart = load_recipe(QUICKSTART.with_name("quickstart.yaml"))
+    own = resolved("cpu", "low_longer_then_high", QUICKSTART)
+    assert own.schedule == quickstart.schedule
+    sizes = quickstart.model.capacities
     shallow = {**sizes, "low": CapacityConfig(encoder_layers=4, decoder_layers=2)}
     for arm in TABLES[QUICKSTART].arms:
         recipe = resolved("cpu", arm, QUICKSTART)

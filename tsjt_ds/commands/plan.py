@@ -77,4 +77,5 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--cluster: needs a DeepSpeed file (name one after the recipe)")
     cluster = load_cluster(args.cluster) if args.cluster is not None else None
     checked = check(args.recipe, args.config, args.overrides, args.processes)
-    print(plan_text(checked, args.steps, cluster, args.apart_steps), end="")
+    text = plan_text(checked, every_step=args.steps, cluster=cluster, apart_steps=args.apart_steps)
+    print(text, end="")
